@@ -1,0 +1,302 @@
+"""Makes a base image: definition -> locks with addresses -> layers -> image -> registry, with its inventory.
+
+No container engine takes part. Layers go from most to least shared::
+
+    Debian rootfs            (or the layers of the image that the definition starts from)
+    site certificates        (only where the site has any)
+    server environment       /srv/jupyter: its skeleton, big wheels alone, the others together
+    analysis environment     /srv/env: the same
+    casabinder's own files   entry point, kernel specification, the runtime package in both environments
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from base_images import image_files
+from base_images.definition import Definition, Pin, write_lock
+from base_images.rootfs import build_rootfs
+from base_images.runtime_wheel import build_runtime_wheel
+from base_images.starting_image import read_start
+from builder.base import InstalledEnvironment, InstalledPackage, Inventory, attach_inventory
+from builder.image import ImageSettings, Parent, make_image
+from builder.layers.cache import LayerCache
+from builder.layers.layer import RECIPE, Entry, Layer
+from builder.layers.skeleton import environment_entries
+from builder.layers.wheel import InstallTarget
+from builder.publish import Part, put_image, put_parts
+from builder.pylock import LockedPackage, LockError, read_pylock, write_pylock
+from builder.resolver import PackageIndex, resolve
+from builder.target import PythonTarget
+from builder.wheel_layers import inspect_wheel, make_wheel_layers, plan_wheel_layers
+from builder.wheelhouse import Wheelhouse
+from registry_sync.errors import CasabinderError
+from registry_sync.manifest import canonical_json, sha256_digest
+
+if TYPE_CHECKING:
+    from registry_sync.manifest import Descriptor
+    from registry_sync.store import Store
+
+PREFIXES = {"server": image_files.SERVER_PREFIX, "analysis": image_files.ANALYSIS_PREFIX}
+LAYER_BUDGETS = {"server": 12, "analysis": 28}
+CHANNEL = "current"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What making a base needs from outside: the cache directory, the package index, the site's certificates."""
+
+    cache: Path
+    index: PackageIndex = field(default_factory=PackageIndex)
+    certificates: tuple[Path, ...] = ()
+
+    @property
+    def wheelhouse(self) -> Wheelhouse:
+        """The wheels on disk."""
+        return Wheelhouse(self.cache / "wheels", ca_bundle=self.index.ca_bundle)
+
+    @property
+    def layers(self) -> LayerCache:
+        """The layers on disk."""
+        return LayerCache(self.cache / "layers")
+
+    def certificate_texts(self) -> list[tuple[str, str]]:
+        """Return (name, PEM text) of the site's certificates; raise :class:`CasabinderError` if one is not PEM."""
+        texts = []
+        for path in self.certificates:
+            try:
+                text = path.read_text(encoding="ascii")
+            except (OSError, UnicodeDecodeError) as error:
+                raise CasabinderError(f"the CA certificate {path} can't be read as PEM text") from error
+            if "-----BEGIN CERTIFICATE-----" not in text:
+                raise CasabinderError(f"{path} holds no PEM certificate")
+            texts.append((f"site-{hashlib.sha256(text.encode()).hexdigest()[:16]}", text))
+        return sorted(set(texts))
+
+
+@dataclass(frozen=True)
+class BaseRecord:
+    """What `casabinder base build` made or found."""
+
+    name: str
+    reference: str
+    digest: str
+    identity: str
+    cached: bool
+    layers: int = 0
+    bytes: int = 0
+
+
+def base_identity(definition: Definition, workshop: Workshop) -> str:
+    """Return the tag of the base that ``definition`` makes here and now; no network is touched."""
+    runtime, _ = build_runtime_wheel(workshop.cache / "wheels")
+    own = sha256_digest(canonical_json([_describe(entry) for entry in image_files.own_entries()]))
+    certificates = [name for name, _ in workshop.certificate_texts()]
+    return definition.identity(runtime.sha256, own, *certificates)
+
+
+def base_repository(prefix: str, name: str) -> str:
+    """Return the repository of a base below the facility's prefix."""
+    return f"{prefix}/bases/{name}" if prefix else f"bases/{name}"
+
+
+def lock_base(definition: Definition, workshop: Workshop) -> dict[str, list[Pin]]:
+    """Resolve a definition's requirements anew and write its committed locks; return them by environment."""
+    target = _stated_target(definition)
+    locks = {}
+    for name, requirements in definition.requirements.items():
+        text = resolve([(f"{name}.in", "\n".join(requirements) + "\n")], target, workshop.index)
+        locks[name] = [Pin(p.name, p.version, p.sha256) for p in read_pylock(text, target, f"{name}.in")]
+        write_lock(definition.directory, name, locks[name])
+    return locks
+
+
+def build_base(
+    definition: Definition,
+    workshop: Workshop,
+    store: Store,
+    registry: str,
+    prefix: str,
+    *,
+    refresh: bool = False,
+    say: Say = lambda _: None,
+) -> BaseRecord:
+    """Make the base of ``definition`` and push it, unless the store has it already.
+
+    ``refresh`` fetches Debian anew and builds even if the base is there. The image gets two tags: its identity, which
+    never moves, and :data:`CHANNEL`, which names the newest. Raises :class:`CasabinderError`.
+    """
+    identity = base_identity(definition, workshop)
+    repository = base_repository(prefix, definition.name)
+    reference = f"{registry}/{repository}:{identity}"
+    there = store.head_manifest(repository, identity)
+    if there is not None and not refresh:
+        return BaseRecord(definition.name, reference, there.digest, identity, cached=True)
+    for name, pins in definition.locks.items():
+        if not pins:
+            raise CasabinderError(
+                f"{definition.directory / name}.lock is missing: run `casabinder base lock {definition.name}`"
+            )
+
+    parent, parts, target, system, beginning = _begin(definition, workshop, refresh=refresh, say=say)
+    certificates = workshop.certificate_texts()
+    own: list[Entry] = list(image_files.user_entries(beginning["etc/passwd"], beginning["etc/group"]))
+    layers: list[Layer] = list(parts.layers)
+    if certificates:
+        entries = image_files.certificate_entries(beginning[image_files.CERTIFICATES], certificates)
+        layers.append(_small_layer(workshop.layers, "site certificates", entries))
+
+    runtime, runtime_path = build_runtime_wheel(workshop.cache / "wheels")
+    environments: dict[str, InstalledEnvironment] = {}
+    files: dict[str, tuple[str, ...]] = {}
+    pylocks: dict[str, str] = {}
+    tail: list[Layer] = []
+    for name, install_prefix in PREFIXES.items():
+        say(f"layering the {name} environment: {len(definition.locks[name])} packages")
+        install = InstallTarget(prefix=install_prefix, python=target.python)
+        packages = _locked(definition, name, target, workshop)
+        paths = workshop.wheelhouse.fetch(packages)
+        packages = [replace(package, size=paths[package.sha256].stat().st_size) for package in packages]
+        pylocks[name] = write_pylock(packages, target)
+        skeleton = environment_entries(install, target, parts.interpreter)
+        layers.append(_small_layer(workshop.layers, f"{install_prefix}: environment", skeleton))
+        planned = plan_wheel_layers(packages, install, LAYER_BUDGETS[name])
+        layers += make_wheel_layers(planned, install, workshop.wheelhouse, workshop.layers)
+        tail += make_wheel_layers(
+            plan_wheel_layers([runtime], install, 1), install, workshop.wheelhouse, workshop.layers
+        )
+        installed = []
+        for package in (*packages, runtime):
+            path = runtime_path if package is runtime else paths[package.sha256]
+            metadata, owned = inspect_wheel(path, install)
+            installed.append(_installed(package, metadata.requires_dist, metadata.requires_python))
+            if name == "analysis":
+                files[package.name] = owned
+        environments[name] = InstalledEnvironment(
+            install_prefix, definition.requirements[name], tuple(sorted(installed, key=lambda package: package.name))
+        )
+    own += image_files.own_entries()
+    layers += [*tail, _small_layer(workshop.layers, "casabinder's own files", own)]
+
+    image = make_image(parent, layers, _settings(definition), {"org.opencontainers.image.title": definition.document.title})
+    say(f"pushing {len(image.manifest.layers)} layers")
+    put_parts(store, repository, [*parts.origins, *(Part(layer.descriptor, blob=layer.blob) for layer in layers)])
+    put_image(store, repository, image, ())
+    inventory = Inventory(
+        name=definition.name,
+        target=target,
+        analysis=environments["analysis"],
+        server=environments["server"],
+        protected=definition.document.protected,
+        system_packages=system,
+    )
+    attach_inventory(store, repository, image.manifest, inventory, files, pylocks)
+    put_image(store, repository, image, (identity, CHANNEL))
+    size = sum(layer.size for layer in image.manifest.layers)
+    return BaseRecord(
+        definition.name, reference, image.digest, identity, cached=False, layers=len(image.manifest.layers), bytes=size
+    )
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """The bottom of the image: own layers (a rootfs), or parts to take from another image."""
+
+    layers: tuple[Layer, ...]
+    origins: tuple[Part, ...]
+    interpreter: str
+
+
+def _begin(
+    definition: Definition, workshop: Workshop, *, refresh: bool, say: Say
+) -> tuple[Parent, _Beginning, PythonTarget, tuple[str, ...], Mapping[str, str]]:
+    document = definition.document
+    if document.rootfs is not None:
+        say(f"making the root file system: Debian {document.rootfs.suite}")
+        rootfs = build_rootfs(document.rootfs, workshop.layers, workshop.cache / "rootfs", refresh=refresh)
+        interpreter = f"/usr/bin/python{document.python}"
+        full = rootfs.version(f"python{document.python}")
+        target = PythonTarget(document.python, full, _glibc(rootfs.version("libc6")), document.machine)
+        return Parent(), _Beginning((rootfs.layer,), (), interpreter), target, rootfs.packages, rootfs.texts
+    if document.start is None:
+        raise CasabinderError(f"{definition.directory}: the definition begins with nothing")
+    say(f"starting from {document.start.image}")
+    start = read_start(document.start.image, workshop.index.ca_bundle)
+    below: tuple[Descriptor, ...] = start.manifest.layers
+    origins = tuple(Part(layer, origin=(start.store, start.repository)) for layer in below)
+    beginning = _Beginning((), origins, document.start.interpreter)
+    return Parent(below, start.config), beginning, _stated_target(definition), (), start.texts
+
+
+def _stated_target(definition: Definition) -> PythonTarget:
+    """The target as far as the definition tells; for a Debian suite, what that release has at least."""
+    document = definition.document
+    if document.start is not None:
+        return PythonTarget(document.python, document.start.python_full, document.start.glibc, document.machine)
+    suite = document.rootfs.suite if document.rootfs is not None else ""
+    facts = {"bookworm": ("3.11.2", "2.36"), "trixie": ("3.13.5", "2.41")}
+    if suite not in facts:
+        raise CasabinderError(f"{definition.directory / 'base.yaml'}: the Debian suite {suite!r} is not known here")
+    full, glibc = facts[suite]
+    return PythonTarget(document.python, full, glibc, document.machine)
+
+
+def _glibc(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _locked(definition: Definition, name: str, target: PythonTarget, workshop: Workshop) -> list[LockedPackage]:
+    """Find where the wheels of a committed lock are today, and insist on the very ones it names."""
+    pins = definition.locks[name]
+    file = f"{name}.lock"
+    lines = "".join(f"{pin.name}=={pin.version}\n" for pin in pins)
+    text = resolve([(file, lines)], target, workshop.index, dependencies=False)
+    packages = read_pylock(text, target, file, {pin.name: pin.sha256 for pin in pins})
+    if len(packages) != len(pins):
+        raise LockError(f"{definition.directory / file} names {len(pins)} packages, and the index gave {len(packages)}")
+    return packages
+
+
+def _installed(package: LockedPackage, requires: Sequence[str], requires_python: str) -> InstalledPackage:
+    return InstalledPackage(
+        package.name,
+        package.version,
+        package.filename,
+        package.sha256,
+        tuple(requires),
+        requires_python,
+        package.url,
+        package.size,
+    )
+
+
+def _settings(definition: Definition) -> ImageSettings:
+    return ImageSettings(
+        environment=image_files.environment(definition.document.environment),
+        labels={"org.casabinder.base": definition.name},
+        entrypoint=("/usr/bin/tini", "-g", "--", "/usr/local/bin/casabinder-entrypoint"),
+        command=("jupyter-lab", "--ip=0.0.0.0", "--port=8888", "--no-browser"),
+        working_directory=image_files.REPO_DIR,
+        user="1000:1000",
+        ports=("8888/tcp",),
+    )
+
+
+def _small_layer(cache: LayerCache, what: str, entries: Sequence[Entry]) -> Layer:
+    """Return the layer of a few generated files; its key is a hash of the entries themselves."""
+    described = [_describe(entry) for entry in entries]
+    key = sha256_digest(canonical_json({"kind": "files", "recipe": RECIPE, "entries": described}))[7:]
+    return cache.build(key, what, lambda: entries)
+
+
+def _describe(entry: Entry) -> list[object]:
+    if not isinstance(entry.content, bytes):
+        raise TypeError("only generated files are described by their content")
+    content = hashlib.sha256(entry.content).hexdigest()
+    return [entry.path, entry.kind, content, entry.mode, entry.uid, entry.gid, entry.target]

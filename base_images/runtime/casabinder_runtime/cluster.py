@@ -1,0 +1,196 @@
+"""``FacilityCluster``: a handle on the session's Dask cluster, for notebooks.
+
+The cluster itself belongs to the session process, so it is there when the notebook opens and outlives a kernel.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+
+from dask.utils import format_bytes
+from distributed import Security
+from distributed.core import Status, rpc
+from distributed.deploy.cluster import Cluster
+from distributed.objects import SchedulerInfo
+from tornado.ioloop import PeriodicCallback
+
+from casabinder_runtime.scheduler_plugin import STARTUP_KEY
+from casabinder_runtime.session_directory import (
+    STARTUP_SECONDS,
+    SessionRecord,
+    find_session_directory,
+    wait_for_record,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from distributed.utils import Logs
+
+    from casabinder_runtime.control import ClusterState
+
+
+REFRESH_SECONDS = 1.0
+
+
+def client_security(record: SessionRecord) -> Security:
+    """Return what a client needs to talk to the session's scheduler."""
+    return Security(
+        require_encryption=True,
+        tls_ca_file=record.tls_ca_file,
+        tls_client_cert=record.tls_client_cert,
+        tls_client_key=record.tls_client_key,
+    )
+
+
+class FacilityCluster(Cluster):  # type: ignore[misc]  # distributed is untyped
+    """The Dask cluster of this notebook.
+
+    >>> cluster = FacilityCluster()           # doctest: +SKIP
+    >>> cluster.scale(4)                      # doctest: +SKIP
+    >>> client = cluster.get_client()         # doctest: +SKIP
+
+    Args:
+        n_workers: scale to so many workers; left out: leave them as they are.
+        session: directory of the session; left out: the one of this notebook server.
+        asynchronous: to be used with ``await`` in a running event loop.
+        timeout: seconds to wait for a session that is still starting.
+
+    Raises:
+        SessionError: there is no session, or it failed to start; the message says why.
+    """
+
+    def __init__(
+        self,
+        n_workers: int | None = None,
+        *,
+        session: Path | None = None,
+        asynchronous: bool = False,
+        timeout: float = STARTUP_SECONDS,
+    ) -> None:
+        self._record = wait_for_record(session or find_session_directory(), seconds=timeout)
+        self._n_workers = n_workers
+        self.security = client_security(self._record)
+        super().__init__(asynchronous=asynchronous, name=f"casabinder-{self._record.env_id}")
+        if not self.called_from_running_loop:
+            self._loop_runner.start()
+            self.sync(self._start)
+
+    @property
+    def env_id(self) -> str:
+        """The environment of this notebook, its scheduler and all its workers."""
+        return self._record.env_id
+
+    @property
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """The workers that run, by address."""
+        return cast("dict[str, dict[str, Any]]", self.scheduler_info["workers"])
+
+    @property
+    def worker_env_ids(self) -> set[str]:
+        """The environments that the running workers found in their own images: ``env_id``, and no other."""
+        return {worker[STARTUP_KEY] for worker in self.workers.values()}
+
+    def scale(self, n: int) -> Any:
+        """Ask for ``n`` workers in all; they join as the pool gives them.
+
+        Raises:
+            PoolError: that is more than this session may have.
+        """
+        return self.sync(self._steer, "casabinder_scale", n=n)
+
+    def adapt(self, *, minimum: int = 0, maximum: int | None = None) -> Any:
+        """Let the number of workers follow the load; ``scale()`` ends it.
+
+        Raises:
+            PoolError: that is more than this session may have.
+        """
+        return self.sync(self._steer, "casabinder_adapt", minimum=minimum, maximum=maximum)
+
+    def logs(self) -> Logs:
+        """Return the logs of the scheduler and of the workers, by address."""
+        return self.get_logs(cluster=False)
+
+    def disconnect(self) -> Any:
+        """Let go of the cluster and leave its workers running."""
+        return self.sync(self._disconnect)
+
+    async def _start(self) -> None:
+        """Connect.
+
+        The base class would subscribe to the scheduler's worker status, of which there is one subscriber only: the
+        session's own cluster. A handle asks instead.
+        """
+        self.scheduler_comm = rpc(self._record.address, connection_args=self.security.get_connection_args("client"))
+        await self._steer("casabinder_state")
+        if self._n_workers is not None:
+            await self._steer("casabinder_scale", n=self._n_workers)
+        self._refreshing = PeriodicCallback(self._refresh, REFRESH_SECONDS * 1000)
+        self._refreshing.start()
+        self.status = Status.running
+
+    async def _refresh(self) -> None:
+        try:
+            await self._steer("casabinder_state")
+        except OSError:  # the session has ended
+            self._refreshing.stop()
+            self.scheduler_info["workers"].clear()
+
+    async def _close(self) -> None:
+        """Give all workers back; the scheduler stays, it belongs to the session."""
+        if self.status == Status.running:
+            with suppress(OSError):  # a session that has ended has no workers
+                await self._steer("casabinder_scale", n=0)
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        if self.status == Status.running:
+            self._refreshing.stop()
+        await super()._close()
+
+    async def _steer(self, operation: str, **arguments: int | None) -> None:
+        self._state: ClusterState = await getattr(self.scheduler_comm, operation)(**arguments)
+        self.scheduler_info = SchedulerInfo(await self.scheduler_comm.identity())
+
+    def __await__(self) -> Generator[Any, Any, FacilityCluster]:
+        async def started() -> FacilityCluster:
+            if self.status == Status.created:
+                await self._start()
+            return self
+
+        return started().__await__()
+
+    @property
+    def requested(self) -> set[str]:
+        """The names of the workers that run; the pool alone knows those to come."""
+        return cast("set[str]", self.observed)
+
+    plan = requested
+
+    def _scaling_status(self) -> str:
+        adaptive = self._state["adaptive"]
+        mode = "manual" if adaptive is None else f"automatic, {adaptive[0]} to {adaptive[1]} workers"
+        return (
+            f"<table><tr><td>Pool</td><td>{self._state['pool']}</td></tr><tr><td>Scaling</td><td>{mode}</td></tr>"
+            + (f"<tr><td>Workers</td><td>{self._worker_text()}</td></tr></table>")
+        )
+
+    def _worker_text(self) -> str:
+        running, requested = len(self.workers), self._state["requested"]
+        starting = max(0, requested - running) if self._state["adaptive"] is None else 0
+        return f"{running} running, {starting} starting" if starting else f"{running} running"
+
+    def _repr_html_(self, cluster_status: str | None = None) -> str:
+        return cast("str", super()._repr_html_(cluster_status=cluster_status or self._scaling_status()))
+
+    def __repr__(self) -> str:
+        if self.status != Status.running:
+            return f"FacilityCluster({self.env_id}, {self.status.name})"
+        threads = sum(worker["nthreads"] for worker in self.workers.values())
+        memory = format_bytes(sum(worker["memory_limit"] for worker in self.workers.values()))
+        return (
+            f"FacilityCluster({self.env_id}, {self.scheduler_address}, {self._state['pool']} pool, "
+            f"workers: {self._worker_text()}, threads: {threads}, memory: {memory})"
+        )

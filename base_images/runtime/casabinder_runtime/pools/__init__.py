@@ -1,0 +1,78 @@
+"""Pools: where the workers of a session run.
+
+A pool is asked for by ``CASABINDER_POOL``, a JSON object::
+
+    {"kind": "local", "workers": 2, "maximum": 4, "threads": 1, "memory": "1.5GB"}
+
+``kind``, ``workers`` (at the start) and ``maximum`` (the session's limit; left out: none) mean the same in every pool;
+the rest belongs to the kind.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from casabinder_runtime.errors import PoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from casabinder_runtime.pools.pool import Pool
+
+POOL_VARIABLE = "CASABINDER_POOL"
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """What was asked for; ``options`` are for the kind of pool to read."""
+
+    kind: str
+    workers: int = 0
+    maximum: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> PoolConfig:
+        """Read the JSON of ``CASABINDER_POOL``; empty means a local pool of no workers.
+
+        Raises:
+            PoolError: it is not such an object.
+        """
+        if not text.strip():
+            return cls("local")
+        try:
+            document = json.loads(text)
+        except ValueError as error:
+            raise PoolError(f"{POOL_VARIABLE} is not JSON: {error}") from error
+        if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
+            raise PoolError(f'{POOL_VARIABLE} must be a JSON object with a "kind", such as {{"kind": "local"}}')
+        options = {key: value for key, value in document.items() if key not in ("kind", "workers", "maximum")}
+        maximum = None if document.get("maximum") is None else _count(document, "maximum")
+        workers = _count(document, "workers")
+        if maximum is not None and workers > maximum:
+            raise PoolError(f"{POOL_VARIABLE} asks for {workers} workers, its maximum is {maximum}")
+        return cls(document["kind"], workers, maximum, options)
+
+
+def make_pool(config: PoolConfig) -> Pool:
+    """Return the pool that was asked for.
+
+    Raises:
+        PoolError: there is no such kind of pool, or its options are wrong.
+    """
+    if config.kind == "local":
+        from casabinder_runtime.pools.local import LocalPool
+
+        return LocalPool.from_config(config)
+    if config.kind == "htcondor":
+        raise PoolError("this build of casabinder has no HTCondor pool yet: ask for a pool of the kind 'local'")
+    raise PoolError(f"{POOL_VARIABLE}: there is no pool of the kind {config.kind!r}: ask for 'local'")
+
+
+def _count(document: dict[str, Any], key: str) -> int:
+    value = document.get(key, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise PoolError(f"{POOL_VARIABLE}: {key} must be a number of workers, not {value!r}")
+    return value

@@ -1,0 +1,60 @@
+"""What a pool is, and what it is told about the session it works for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from casabinder_runtime.scheduler_plugin import EnvironmentGuard
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from distributed import SpecCluster
+
+    from casabinder_runtime.tls import TlsFiles
+
+
+@dataclass(frozen=True)
+class SessionContext:
+    """The session, as its pool sees it."""
+
+    env_id: str
+    identity_file: Path
+    repository: Path
+    tls: TlsFiles
+    host: str
+    port: int
+    dashboard_port: int
+
+    def scheduler_options(self) -> dict[str, Any]:
+        """Return the arguments of ``distributed.Scheduler``: TLS only, guarded against other images."""
+        return {
+            "protocol": "tls://",
+            "host": self.host,
+            "port": self.port,
+            "security": self.tls.security("scheduler"),
+            "dashboard": True,
+            # Plain HTTP without a password: only ever on loopback, behind the notebook server's proxy.
+            "dashboard_address": f"127.0.0.1:{self.dashboard_port}",
+            "plugins": [EnvironmentGuard(self.env_id)],
+        }
+
+
+class Pool(Protocol):
+    """A place where workers run."""
+
+    @property
+    def kind(self) -> str:
+        """The name by which it is asked for."""
+
+    @property
+    def workers(self) -> int:
+        """How many workers to start with."""
+
+    @property
+    def maximum(self) -> int | None:
+        """How many workers the session may have, if there is a limit."""
+
+    def make_cluster(self, session: SessionContext) -> SpecCluster:
+        """Return a cluster without workers, for the running event loop; awaiting it starts its scheduler."""

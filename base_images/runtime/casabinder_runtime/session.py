@@ -1,0 +1,165 @@
+"""The session process: owns the scheduler and the workers behind one notebook server.
+
+``python -m casabinder_runtime.session --directory DIR``, started by the server extension in the analysis environment,
+asks for the pool of ``CASABINDER_POOL``. It makes the session's certificates, starts a TLS scheduler, publishes where
+it is in the session directory, starts the pool's workers, and ends (workers, certificates and all) on SIGTERM, SIGINT,
+or when the standard input it was given by the notebook server closes because that process is gone, however it went.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from casabinder_runtime.control import SessionControl
+from casabinder_runtime.errors import CasabinderError
+from casabinder_runtime.identity import IDENTITY_FILE, Identity, read_identity
+from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig, make_pool
+from casabinder_runtime.pools.pool import Pool, SessionContext
+from casabinder_runtime.ports import DASHBOARD_PORT, LOOPBACK, SCHEDULER_PORT, first_free_port
+from casabinder_runtime.session_directory import SessionRecord, SessionStatus, write_record, write_status
+from casabinder_runtime.tls import TlsFiles, create_session_certificates
+from casabinder_runtime.workplace import add_repository
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from distributed import SpecCluster
+
+logger = logging.getLogger("casabinder_runtime.session")
+
+CLOSE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """The command line, parsed."""
+
+    directory: Path
+    identity_file: Path
+    repository: Path
+    port: int
+    dashboard_port: int
+    stop_with_stdin: bool
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str] | None = None) -> SessionOptions:
+        """Read ``arguments``, or the command line."""
+        parser = argparse.ArgumentParser(prog="casabinder_runtime.session", description=__doc__)
+        parser.add_argument("--directory", type=Path, required=True, help="session directory, mode 0700")
+        parser.add_argument("--identity", dest="identity_file", type=Path, default=IDENTITY_FILE)
+        parser.add_argument("--repository", type=Path, default=Path(os.environ.get("REPO_DIR", "/srv/repo")))
+        parser.add_argument("--port", type=int, default=SCHEDULER_PORT, help="of the scheduler, if it is free")
+        parser.add_argument("--dashboard-port", type=int, default=DASHBOARD_PORT, help="if it is free")
+        parser.add_argument("--stop-with-stdin", action="store_true", help="end when the standard input closes")
+        return cls(**vars(parser.parse_args(arguments)))
+
+
+async def run(options: SessionOptions, pool: Pool) -> None:
+    """Run a session until it is told to stop.
+
+    Raises:
+        CasabinderError: it could not start.
+    """
+    stop = _stop_event(options.stop_with_stdin)
+    identity = read_identity(options.identity_file)
+    add_repository(options.repository)
+    tls = create_session_certificates(options.directory)
+    try:
+        port = first_free_port(options.port)
+        dashboard_port = first_free_port(options.dashboard_port, but=frozenset({port}))
+        context = SessionContext(
+            identity.env_id, options.identity_file, options.repository, tls, LOOPBACK, port, dashboard_port
+        )
+        async with pool.make_cluster(context) as cluster:
+            await _announce(options, identity, tls, pool, cluster)
+            cluster.scale(pool.workers)
+            await stop.wait()
+            logger.info("session is told to stop")
+            (options.directory / "cluster.json").unlink()
+            cluster.shutdown_on_close = False
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await cluster.close()
+    finally:
+        for path in [*options.directory.glob("*.pem"), *options.directory.glob("*.key")]:
+            path.unlink()
+
+
+async def _announce(
+    options: SessionOptions, identity: Identity, tls: TlsFiles, pool: Pool, cluster: SpecCluster
+) -> None:
+    """Take control of the scheduler, then publish where it is."""
+    scheduler = cluster.scheduler
+    message = ""
+    if scheduler.port != SCHEDULER_PORT:
+        message = (
+            f"port {SCHEDULER_PORT} is taken, the Dask scheduler listens on {scheduler.port}: "
+            f"use Client() without arguments"
+        )
+        logger.warning(message)
+    control = SessionControl(cluster, pool, options.directory, message)
+    await scheduler.register_scheduler_plugin(control, idempotent=False)
+    record = SessionRecord(
+        address=scheduler.contact_address or scheduler.address,
+        dashboard_port=scheduler.services["dashboard"].port,
+        tls_ca_file=str(tls.ca),
+        tls_client_cert=str(tls.certificate("client")),
+        tls_client_key=str(tls.key("client")),
+        env_id=identity.env_id,
+        image_id=identity.image_id,
+        pool=pool.kind,
+        pid=os.getpid(),
+    )
+    await control.state()
+    write_record(options.directory, record)
+    logger.info("scheduler at %s, dashboard on port %s", record.address, record.dashboard_port)
+
+
+def _stop_event(stop_with_stdin: bool) -> asyncio.Event:
+    """Return an event that is set when the session must end."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if stop_with_stdin:
+
+        def drain() -> None:
+            if not os.read(0, 4096):
+                loop.remove_reader(0)
+                stop.set()
+
+        loop.add_reader(0, drain)
+    return stop
+
+
+def main() -> int:
+    """Run the session of the command line; return the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    options = SessionOptions.parse()
+    status = SessionStatus("stopped", message="the Dask session of this notebook has ended: restart the server")
+    try:
+        pool = make_pool(PoolConfig.parse(os.environ.get(POOL_VARIABLE, "")))
+        asyncio.run(run(options, pool))
+    except CasabinderError as error:
+        status = SessionStatus("failed", message=str(error))
+    except Exception as error:
+        logger.exception("the session failed")
+        status = SessionStatus("failed", message=f"the Dask session failed: {error}")
+    with contextlib.suppress(FileNotFoundError):  # the server has removed the directory already
+        write_status(options.directory, status)
+    if status.state == "failed":
+        sys.stderr.write(f"{status.message}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

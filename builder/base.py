@@ -1,0 +1,231 @@
+"""A base image as the builder sees it: data in the registry, whoever made it and with whatever tool.
+
+The contract is the *inventory*, an artifact attached to the base's manifest (an OCI referrer of type
+:data:`INVENTORY_TYPE`) with two JSON layers: ``inventory`` (platform facts, top-level requirements, and per package its
+name, version, wheel and metadata) and ``files`` (per package the paths it owns), which is read only when a package of
+the base is replaced.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from builder.layers.wheel import InstallTarget
+from builder.pylock import LockedPackage
+from builder.target import PythonTarget
+from registry_sync.errors import CasabinderError, NotFoundError
+from registry_sync.files import write_atomically
+from registry_sync.manifest import EMPTY_JSON, OCI_EMPTY, Descriptor, Manifest, canonical_json, sha256_digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from registry_sync.store import Store
+
+INVENTORY_TYPE = "application/vnd.casabinder.base.inventory.v1+json"
+FILES_TYPE = "application/vnd.casabinder.base.files.v1+json+gzip"
+PYLOCK_TYPE = "application/vnd.casabinder.pylock.v1+toml"
+
+
+@dataclass(frozen=True)
+class InstalledPackage:
+    """A package in an environment of the base; ``requires`` are its Requires-Dist lines as they stand in METADATA."""
+
+    name: str
+    version: str
+    filename: str
+    sha256: str
+    requires: tuple[str, ...] = ()
+    requires_python: str = ""
+    url: str = ""
+    size: int = 0
+
+    @property
+    def locked(self) -> LockedPackage:
+        """The package as a lock names it."""
+        return LockedPackage(self.name, self.version, self.filename, self.sha256, self.url, self.size)
+
+
+@dataclass(frozen=True)
+class InstalledEnvironment:
+    """One environment of the base: where it is, what was asked for (``requirements``), what is there (``packages``)."""
+
+    prefix: str
+    requirements: tuple[str, ...]
+    packages: tuple[InstalledPackage, ...]
+
+    @cached_property
+    def by_name(self) -> Mapping[str, InstalledPackage]:
+        """The packages by canonical name."""
+        return {package.name: package for package in self.packages}
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a base states of itself."""
+
+    name: str
+    target: PythonTarget
+    analysis: InstalledEnvironment
+    server: InstalledEnvironment
+    protected: tuple[str, ...] = ()
+    system_packages: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the inventory as the JSON object that is stored."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Inventory:
+        """Read an inventory; raise :class:`CasabinderError` when it is not one."""
+        try:
+            return cls(
+                name=document["name"],
+                target=PythonTarget(**document["target"]),
+                analysis=_environment(document["analysis"]),
+                server=_environment(document["server"]),
+                protected=tuple(document["protected"]),
+                system_packages=tuple(document["system_packages"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise CasabinderError(
+                f"the base image's inventory has no usable {error}; build the base again with this version"
+            ) from error
+
+
+def _environment(document: Mapping[str, Any]) -> InstalledEnvironment:
+    packages = tuple(
+        InstalledPackage(**{**package, "requires": tuple(package["requires"])}) for package in document["packages"]
+    )
+    return InstalledEnvironment(document["prefix"], tuple(document["requirements"]), packages)
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base image: where it is, its manifest and configuration, and its inventory."""
+
+    store: Store
+    registry: str
+    repository: str
+    reference: str
+    manifest: Manifest
+    config: Mapping[str, Any]
+    inventory: Inventory
+    _artifact: Manifest
+
+    @property
+    def digest(self) -> str:
+        """The manifest digest: the base's identity."""
+        return self.manifest.digest
+
+    @property
+    def install_target(self) -> InstallTarget:
+        """Where wheels of the user go."""
+        return InstallTarget(prefix=self.inventory.analysis.prefix, python=self.inventory.target.python)
+
+    @cached_property
+    def files(self) -> Mapping[str, tuple[str, ...]]:
+        """The paths (relative to the image's root) that each package of the analysis environment owns."""
+        descriptor = next(layer for layer in self._artifact.layers if layer.media_type == FILES_TYPE)
+        raw = self.store.read_blob(self.repository, descriptor.digest)
+        return {name: tuple(paths) for name, paths in json.loads(gzip.decompress(raw)).items()}
+
+
+def load_base(store: Store, registry: str, repository: str, reference: str, cache: Path) -> Base:
+    """Read a base from ``store``; three small requests the first time, one (the manifest) when it was read before.
+
+    Raises :class:`NotFoundError` when there is no such image, :class:`CasabinderError` when it is no base.
+    """
+    manifest = store.get_manifest(repository, reference)
+    if manifest.is_index:
+        choice = [entry for entry in manifest.manifests if (entry.platform or {}).get("architecture") == "amd64"]
+        if not choice:
+            raise CasabinderError(f"{registry}/{repository} at {reference} has no image for linux/amd64")
+        manifest = store.get_manifest(repository, choice[0].digest)
+    cached = cache / "bases" / (manifest.digest.replace(":", "-") + ".json")
+    try:
+        document = json.loads(cached.read_bytes())
+        artifact = Manifest(document["artifact"].encode("ascii"), manifest.media_type)
+    except (OSError, ValueError, KeyError):
+        found = store.referrers(repository, manifest.digest, INVENTORY_TYPE)
+        if not found:
+            raise CasabinderError(
+                f"{registry}/{repository} at {reference} carries no inventory, so it can't serve as a base; "
+                "make one with `casabinder base build`"
+            ) from None
+        artifact = store.get_manifest(repository, found[0].digest)
+        inventory = next((layer for layer in artifact.layers if layer.media_type == INVENTORY_TYPE), None)
+        if inventory is None:
+            raise NotFoundError(f"the inventory of {registry}/{repository} at {reference} is empty") from None
+        document = {
+            "artifact": artifact.raw.decode("ascii"),
+            "config": json.loads(store.read_blob(repository, manifest.config.digest)),
+            "inventory": json.loads(store.read_blob(repository, inventory.digest)),
+        }
+        write_atomically(cached, canonical_json(document))
+    return Base(
+        store=store,
+        registry=registry,
+        repository=repository,
+        reference=reference,
+        manifest=manifest,
+        config=document["config"],
+        inventory=Inventory.from_json(document["inventory"]),
+        _artifact=artifact,
+    )
+
+
+def attach_inventory(
+    store: Store,
+    repository: str,
+    subject: Manifest,
+    inventory: Inventory,
+    files: Mapping[str, tuple[str, ...]],
+    pylocks: Mapping[str, str],
+) -> Manifest:
+    """Attach an inventory to a base that was just pushed and return the artifact's manifest.
+
+    ``files`` are the paths per package of the analysis environment; ``pylocks`` the full locks by environment.
+    """
+    blobs = [
+        (INVENTORY_TYPE, canonical_json(inventory.to_json()), {}),
+        (FILES_TYPE, _gzip(canonical_json({name: list(paths) for name, paths in files.items()})), {}),
+        *((PYLOCK_TYPE, text.encode(), {"org.opencontainers.image.title": f"pylock.{name}.toml"}) for name, text in pylocks.items()),
+    ]
+    return attach(store, repository, subject.descriptor(), INVENTORY_TYPE, blobs)
+
+
+def attach(
+    store: Store,
+    repository: str,
+    subject: Descriptor,
+    artifact_type: str,
+    blobs: list[tuple[str, bytes, dict[str, str]]],
+    annotations: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Store ``blobs`` (media type, bytes, annotations) as an artifact that refers to ``subject``."""
+    empty = Descriptor(OCI_EMPTY, sha256_digest(EMPTY_JSON), len(EMPTY_JSON))
+    _put(store, repository, empty, EMPTY_JSON)
+    layers = []
+    for media_type, data, notes in blobs:
+        layer = Descriptor(media_type, sha256_digest(data), len(data), annotations=notes)
+        _put(store, repository, layer, data)
+        layers.append(layer)
+    artifact = Manifest.image(empty, layers, subject=subject, artifact_type=artifact_type, annotations=annotations)
+    store.put_manifest(repository, artifact.digest, artifact)
+    return artifact
+
+
+def _put(store: Store, repository: str, descriptor: Descriptor, data: bytes) -> None:
+    if store.head_blob(repository, descriptor.digest) is None:
+        store.put_blob(repository, descriptor, lambda: BytesIO(data))
+
+
+def _gzip(data: bytes) -> bytes:
+    return gzip.compress(data, 6, mtime=0)

@@ -1,0 +1,88 @@
+"""Locked packages become layers: which wheels share one (plan), then the layers themselves (make).
+
+Planning needs names, hashes and sizes only, so a layer that anybody of the facility has made before is found by its key
+and neither its wheels nor its bytes are fetched.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.layers.grouping import WheelSize, group, group_key, merge_entries
+from builder.layers.layer import Layer
+from builder.layers.wheel import InstallTarget, layer_key, metadata, open_wheel, wheel_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from builder.layers.cache import LayerCache
+    from builder.layers.layer import Entry
+    from builder.layers.wheel import WheelMetadata
+    from builder.pylock import LockedPackage
+    from builder.wheelhouse import Wheelhouse
+
+_WORKERS = 4
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """A layer to be: its key, a text for people, and the packages whose wheels are in it, by name."""
+
+    key: str
+    what: str
+    packages: tuple[LockedPackage, ...]
+
+
+def plan_wheel_layers(packages: Sequence[LockedPackage], target: InstallTarget, budget: int) -> list[PlannedLayer]:
+    """Group packages (whose ``size`` must be known) into at most ``budget`` layers, biggest wheels first."""
+    if not packages:
+        return []
+    by_name = {package.name: package for package in packages}
+    planned = []
+    for members in group([WheelSize(p.name, p.size, layer_key(p.sha256, target)) for p in packages], budget):
+        chosen = tuple(by_name[member.name] for member in members)
+        what = str(chosen[0]) if len(chosen) == 1 else f"{len(chosen)} packages: {', '.join(map(str, chosen))}"
+        planned.append(PlannedLayer(group_key(members), what, chosen))
+    return planned
+
+
+def make_wheel_layers(
+    planned: Iterable[PlannedLayer],
+    target: InstallTarget,
+    wheelhouse: Wheelhouse,
+    cache: LayerCache,
+    *,
+    downloaded: Callable[[int], None] = lambda _: None,
+    made: Callable[[Layer], None] = lambda _: None,
+) -> list[Layer]:
+    """Return the layers in the order of ``planned``, each with its blob in ``cache``.
+
+    Layers are made in parallel as their wheels arrive. ``downloaded`` counts bytes, ``made`` is told of each layer.
+    """
+
+    def make(plan: PlannedLayer) -> Layer:
+        known = cache.get(plan.key)
+        if known is None or known.blob is None:
+            paths = wheelhouse.fetch(plan.packages, downloaded)
+            known = cache.build(plan.key, plan.what, lambda: _entries(plan, target, paths))
+        made(known)
+        return known
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        return list(pool.map(make, planned))
+
+
+def _entries(plan: PlannedLayer, target: InstallTarget, paths: Mapping[str, Path]) -> list[Entry]:
+    with ExitStack() as stack:
+        wheels = [(p.name, stack.enter_context(open_wheel(paths[p.sha256]))) for p in plan.packages]
+        return merge_entries((name, wheel_entries(wheel, target)) for name, wheel in wheels)
+
+
+def inspect_wheel(path: Path, target: InstallTarget) -> tuple[WheelMetadata, tuple[str, ...]]:
+    """Return a wheel's metadata and the paths it owns in the image."""
+    with open_wheel(path) as wheel:
+        return metadata(wheel), tuple(entry.path for entry in wheel_entries(wheel, target))

@@ -1,0 +1,104 @@
+"""Wheels on local disk, by content: what a lock names is fetched once, checked while it streams in, and kept.
+
+A wheel lies at ``<cache>/wheels/<first 2 hex of sha256>/<sha256>/<file name>``. What is there is whole and right: files
+arrive under another name and are renamed when their hash has been seen to match.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import ssl
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from builder.pylock import LockedPackage, LockError
+from registry_sync.errors import CasabinderError
+from registry_sync.files import disk_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_ATTEMPTS = 4
+_CHUNK = 2**20
+_PARALLEL = 6
+_IDENTITY = {"Accept-Encoding": "identity"}
+
+
+class Wheelhouse:
+    """The wheels under one directory; safe for many builders at once."""
+
+    def __init__(self, directory: Path, *, ca_bundle: Path | None = None) -> None:
+        self._directory = directory
+        self._ca_bundle = ca_bundle
+
+    def path(self, package: LockedPackage) -> Path:
+        """Return where the package's wheel lies, whether it is there or not."""
+        return self._directory / package.sha256[:2] / package.sha256 / package.filename
+
+    def fetch(
+        self, packages: Iterable[LockedPackage], progress: Callable[[int], None] = lambda _: None
+    ) -> dict[str, Path]:
+        """Return the local wheel of every package by sha256, fetching what is missing.
+
+        ``progress`` gets the number of bytes that arrived since its last call. Raises :class:`LockError` when a file
+        has not the hash that the lock names, :class:`CasabinderError` when it can't be had.
+        """
+        wanted = {package.sha256: package for package in packages}
+        missing = [package for package in wanted.values() if not self.path(package).exists()]
+        if missing:
+            context = ssl.create_default_context()
+            if self._ca_bundle:
+                context.load_verify_locations(self._ca_bundle)
+            with (
+                httpx.Client(verify=context, timeout=60, follow_redirects=True) as client,
+                ThreadPoolExecutor(_PARALLEL) as pool,
+            ):
+                for _ in pool.map(lambda package: self._fetch_one(client, package, progress), missing):
+                    pass
+        return {sha256: self.path(package) for sha256, package in wanted.items()}
+
+    def _fetch_one(self, client: httpx.Client, package: LockedPackage, progress: Callable[[int], None]) -> None:
+        if not package.url.startswith(("https://", "http://")):
+            raise LockError(f"the lock does not say where {package.filename} can be fetched")
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._download(client, package, progress)
+            except (httpx.TransportError, httpx.HTTPStatusError) as error:
+                status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
+                if attempt == _ATTEMPTS or (status is not None and status < 500 and status != 429):
+                    reason = f"the index answered {status}" if status else str(error) or type(error).__name__
+                    raise CasabinderError(f"{package.filename} could not be fetched: {reason}") from error
+                time.sleep(0.5 * 2**attempt)
+            except OSError as error:
+                raise disk_error(error, self._directory) from error
+            else:
+                return
+
+    def _download(self, client: httpx.Client, package: LockedPackage, progress: Callable[[int], None]) -> None:
+        destination = self.path(package)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        hasher = hashlib.sha256()
+        handle, name = tempfile.mkstemp(dir=destination.parent, prefix=".partial-")
+        partial = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as sink, client.stream("GET", package.url, headers=_IDENTITY) as response:
+                response.raise_for_status()
+                for chunk in response.iter_raw(_CHUNK):
+                    hasher.update(chunk)
+                    sink.write(chunk)
+                    progress(len(chunk))
+            if hasher.hexdigest() != package.sha256:
+                raise LockError(
+                    f"{package.filename} has sha256 {hasher.hexdigest()}, but the lock says {package.sha256}; "
+                    "it was changed at the index, or on the way"
+                )
+            partial.chmod(0o644)
+            partial.rename(destination)
+        finally:
+            partial.unlink(missing_ok=True)
