@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from base_images import image_files
@@ -38,6 +37,8 @@ from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json, sha256_digest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from registry_sync.manifest import Descriptor
     from registry_sync.store import Store
 
@@ -184,7 +185,9 @@ def build_base(
     own += image_files.own_entries()
     layers += [*tail, _small_layer(workshop.layers, "casabinder's own files", own)]
 
-    image = make_image(parent, layers, _settings(definition), {"org.opencontainers.image.title": definition.document.title})
+    image = make_image(
+        parent, layers, _settings(definition), {"org.opencontainers.image.title": definition.document.title}
+    )
     say(f"pushing {len(image.manifest.layers)} layers")
     put_parts(store, repository, [*parts.origins, *(Part(layer.descriptor, blob=layer.blob) for layer in layers)])
     put_image(store, repository, image, ())

@@ -196,6 +196,8 @@ def write_lock(directory: Path, environment: str, pins: Iterable[Pin]) -> Path:
     """Write the committed lock of one environment and return its path."""
     path = directory / f"{environment}.lock"
     header = f"# Made by `casabinder base lock {directory.name}` from {environment}.in; do not edit.\n"
-    lines = [f"{pin.name}=={pin.version} --hash=sha256:{pin.sha256}\n" for pin in sorted(pins, key=lambda pin: pin.name)]
+    lines = [
+        f"{pin.name}=={pin.version} --hash=sha256:{pin.sha256}\n" for pin in sorted(pins, key=lambda pin: pin.name)
+    ]
     path.write_text(header + "".join(lines), encoding="utf-8")
     return path

@@ -95,7 +95,9 @@ def build_rootfs(spec: Rootfs, cache: LayerCache, facts: Path, *, refresh: bool 
         _mmdebstrap(spec, archive)
         with tarfile.open(archive) as tar:
             found = _read_facts(tar)
-            made = cache.build(_fresh_key(key, found.packages), f"Debian {spec.suite}", lambda: list(_entries(archive, tar)))
+            made = cache.build(
+                _fresh_key(key, found.packages), f"Debian {spec.suite}", lambda: list(_entries(archive, tar))
+            )
     layer = Layer(key, made.what, made.digest, made.size, made.diff_id, blob=made.blob)
     cache.remember(layer)
     write_atomically(remembered, canonical_json({"packages": found.packages, "texts": found.texts}))
@@ -126,7 +128,9 @@ def _mmdebstrap(spec: Rootfs, archive: Path) -> None:
         check=False,
     )
     if done.returncode != 0:
-        reasons = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W: "))] or done.stderr.splitlines()
+        reasons = [
+            line for line in done.stderr.splitlines() if line.startswith(("E:", "W: "))
+        ] or done.stderr.splitlines()
         raise CasabinderError(
             f"mmdebstrap could not make Debian {spec.suite}: {' '.join(reasons[-3:]) or 'no reason given'}"
         )

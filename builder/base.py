@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from io import BytesIO
@@ -24,6 +23,7 @@ from registry_sync.files import write_atomically
 from registry_sync.manifest import EMPTY_JSON, OCI_EMPTY, Descriptor, Manifest, canonical_json, sha256_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from registry_sync.store import Store
@@ -196,7 +196,10 @@ def attach_inventory(
     blobs = [
         (INVENTORY_TYPE, canonical_json(inventory.to_json()), {}),
         (FILES_TYPE, _gzip(canonical_json({name: list(paths) for name, paths in files.items()})), {}),
-        *((PYLOCK_TYPE, text.encode(), {"org.opencontainers.image.title": f"pylock.{name}.toml"}) for name, text in pylocks.items()),
+        *(
+            (PYLOCK_TYPE, text.encode(), {"org.opencontainers.image.title": f"pylock.{name}.toml"})
+            for name, text in pylocks.items()
+        ),
     ]
     return attach(store, repository, subject.descriptor(), INVENTORY_TYPE, blobs)
 

@@ -6,13 +6,16 @@ Nothing here depends on time, machine or place, so the manifest digest is a func
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from builder.layers.layer import Layer
 from registry_sync.errors import CasabinderError
 from registry_sync.manifest import OCI_CONFIG, Descriptor, Manifest, canonical_json, sha256_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from builder.layers.layer import Layer
 
 CREATED = "1980-01-01T00:00:00Z"
 """When every image says it was made: the time is a constant, so that it does not decide the digest."""

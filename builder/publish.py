@@ -13,13 +13,13 @@ from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from registry_sync.errors import CasabinderError
-from registry_sync.manifest import Descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from builder.image import Image
+    from registry_sync.manifest import Descriptor
     from registry_sync.store import Store
 
 _WORKERS = 4

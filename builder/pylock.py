@@ -104,7 +104,7 @@ def _applies(entry: dict[str, Any], target: PythonTarget) -> bool:
     from packaging.markers import Marker
 
     marker = entry.get("marker")
-    return marker is None or Marker(marker).evaluate(dict(target.markers))
+    return marker is None or Marker(marker).evaluate(target.markers)
 
 
 def _read_package(
@@ -126,10 +126,14 @@ def _read_package(
             continue
         if not _SHA256.fullmatch(sha256):
             raise LockError(f"{source}: {filename} has no sha256; a lock without hashes can't be honoured")
-        package = LockedPackage(name, str(entry.get("version", version)), filename, sha256, url, int(wheel.get("size", 0)))
+        package = LockedPackage(
+            name, str(entry.get("version", version)), filename, sha256, url, int(wheel.get("size", 0))
+        )
         best = (rank, package)
     if best is None and pin is not None:
-        raise LockError(f"{source}: the index no longer has the wheel of {name} {entry.get('version', '')} with sha256 {pin}")
+        raise LockError(
+            f"{source}: the index no longer has the wheel of {name} {entry.get('version', '')} with sha256 {pin}"
+        )
     if best is None:
         raise LockError(
             f"{source}: {name} {entry.get('version', '')} has no wheel for Python {target.python} on {target.machine} "

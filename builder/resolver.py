@@ -42,6 +42,7 @@ def resolve(
     target: PythonTarget,
     index: PackageIndex,
     *,
+    constraints: str = "",
     preferences: str = "",
     offline: bool = False,
     dependencies: bool = True,
@@ -49,6 +50,7 @@ def resolve(
     """Resolve requirement files for ``target`` and return the lock as ``pylock.toml`` text.
 
     ``files`` are (name, text) pairs of requirement files, read together; the names appear in error messages.
+    ``constraints`` are requirement lines that narrow versions without asking for packages.
     ``preferences`` is the text of an earlier lock: its versions are kept wherever nothing speaks against them.
     Only wheels are considered: nothing of a package is run. Raises :class:`LockError` with uv's explanation.
     """
@@ -56,14 +58,22 @@ def resolve(
         directory = Path(scratch)
         for name, text in files:
             (directory / name).write_text(text, encoding="utf-8")
+        (directory / "constraints.txt").write_text(constraints, encoding="utf-8")
         output = directory / "pylock.toml"
         if preferences:
             output.write_text(preferences, encoding="utf-8")
         command = [
-            *(_uv(), "pip", "compile", *(name for name, _ in files)),
+            *(_uv(), "pip", "compile", *(name for name, _ in files), "--constraints", "constraints.txt"),
             *("--format", "pylock.toml", "--output-file", "pylock.toml", "--quiet", "--no-header", "--no-annotate"),
             *("--only-binary", ":all:", "--no-config", "--system-certs", "--no-python-downloads"),
-            *("--python", sys.executable, "--python-version", target.python_full, "--python-platform", target.uv_platform),
+            *(
+                "--python",
+                sys.executable,
+                "--python-version",
+                target.python_full,
+                "--python-platform",
+                target.uv_platform,
+            ),
             *(() if dependencies else ("--no-deps",)),
             *(("--offline",) if offline else ()),
             *(("--default-index", index.url) if index.url else ()),

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from packaging.markers import Environment
 from packaging.tags import Tag, compatible_tags, cpython_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Set
 
 _UV_NEWEST_MANYLINUX = 40  # `uv pip compile --python-platform` knows manylinux_2_17 and 2_28 to 2_40
 _UV_KNOWN_MANYLINUX = (17, 28, *range(31, _UV_NEWEST_MANYLINUX + 1))
@@ -51,7 +54,7 @@ class PythonTarget:
         return {tag: rank for rank, tag in reversed(list(enumerate(self.tags)))}
 
     @property
-    def markers(self) -> Environment:
+    def markers(self) -> dict[str, str | Set[str]]:
         """The environment that PEP 508 markers are evaluated in."""
         return {
             "implementation_name": "cpython",

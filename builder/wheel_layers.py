@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.layers.grouping import WheelSize, group, group_key, merge_entries
-from builder.layers.layer import Layer
 from builder.layers.wheel import InstallTarget, layer_key, metadata, open_wheel, wheel_entries
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.layers.cache import LayerCache
-    from builder.layers.layer import Entry
+    from builder.layers.layer import Entry, Layer
     from builder.layers.wheel import WheelMetadata
     from builder.pylock import LockedPackage
     from builder.wheelhouse import Wheelhouse

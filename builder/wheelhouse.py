@@ -12,6 +12,7 @@ import ssl
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,14 @@ class Wheelhouse:
         """Return where the package's wheel lies, whether it is there or not."""
         return self._directory / package.sha256[:2] / package.sha256 / package.filename
 
+    def sized(self, packages: Iterable[LockedPackage]) -> list[LockedPackage]:
+        """Return the packages with their sizes in bytes: from the lock, from disk, or asked of the index (HEAD)."""
+        known = [replace(p, size=self.path(p).stat().st_size) if self.path(p).exists() else p for p in packages]
+        if any(not package.size for package in known):
+            with self._client() as client, ThreadPoolExecutor(_PARALLEL) as pool:
+                return list(pool.map(lambda p: p if p.size else replace(p, size=self._ask_size(client, p)), known))
+        return known
+
     def fetch(
         self, packages: Iterable[LockedPackage], progress: Callable[[int], None] = lambda _: None
     ) -> dict[str, Path]:
@@ -52,16 +61,27 @@ class Wheelhouse:
         wanted = {package.sha256: package for package in packages}
         missing = [package for package in wanted.values() if not self.path(package).exists()]
         if missing:
-            context = ssl.create_default_context()
-            if self._ca_bundle:
-                context.load_verify_locations(self._ca_bundle)
-            with (
-                httpx.Client(verify=context, timeout=60, follow_redirects=True) as client,
-                ThreadPoolExecutor(_PARALLEL) as pool,
-            ):
+            with self._client() as client, ThreadPoolExecutor(_PARALLEL) as pool:
                 for _ in pool.map(lambda package: self._fetch_one(client, package, progress), missing):
                     pass
         return {sha256: self.path(package) for sha256, package in wanted.items()}
+
+    def _client(self) -> httpx.Client:
+        context = ssl.create_default_context()
+        if self._ca_bundle:
+            context.load_verify_locations(self._ca_bundle)
+        return httpx.Client(verify=context, timeout=60, follow_redirects=True)
+
+    def _ask_size(self, client: httpx.Client, package: LockedPackage) -> int:
+        try:
+            answer = client.head(package.url, headers=_IDENTITY)
+            size = int(answer.headers.get("Content-Length", "0")) if answer.is_success else 0
+        except (httpx.TransportError, ValueError):
+            size = 0
+        if not size:  # an index that does not say must hand over the file itself
+            self._fetch_one(client, package, lambda _: None)
+            size = self.path(package).stat().st_size
+        return size
 
     def _fetch_one(self, client: httpx.Client, package: LockedPackage, progress: Callable[[int], None]) -> None:
         if not package.url.startswith(("https://", "http://")):

@@ -90,8 +90,9 @@ def tree_entries(
 
 def _git(git_dir: Path, *arguments: str) -> list[str]:
     # safe.directory: the repository is the builder's own clone, whoever owns the volume it lies on. No replacement
-    # objects: a tree id must mean what it says.
-    return ["git", "-c", "safe.directory=*", "--no-replace-objects", "-C", str(git_dir), *arguments]
+    # objects: a tree id must mean what it says. Git holds blobs below bigFileThreshold (512 MB) in memory.
+    settings = ("-c", "safe.directory=*", "-c", "core.bigFileThreshold=8m", "--no-replace-objects")
+    return ["git", *settings, "-C", str(git_dir), *arguments]
 
 
 def _list(git_dir: Path, tree_id: str) -> list[_Item]:

@@ -1,6 +1,9 @@
 """Locations of stores."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -8,7 +11,9 @@ from registry_sync.client import RegistryClient
 from registry_sync.errors import InvalidReferenceError, RegistryError
 from registry_sync.layout import LayoutStore
 from registry_sync.open_store import open_store
-from registry_sync.store import Store
+
+if TYPE_CHECKING:
+    from registry_sync.store import Store
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from casabinder_runtime.errors import IdentityError
 from casabinder_runtime.identity import Base, read_identity
 
 from tests.testbed.identity import ENV_ID, write_identity
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_every_field_is_read(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from casabinder_runtime.errors import SessionError
@@ -17,6 +17,9 @@ from casabinder_runtime.session_directory import (
     write_record,
     write_status,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RECORD = SessionRecord("tls://127.0.0.1:8786", 8787, "ca", "cert", "key", "e", "i", "local", 1)
 

@@ -1,0 +1,108 @@
+"""Decides what an image consists of before anything is fetched or made: names, layers, and what is whited out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.identity import env_id, image_id
+from builder.image import MOST_LAYERS
+from builder.layers.layer import RECIPE, Entry
+from builder.layers.tree import tree_entries
+from builder.layers.whiteout import whiteouts
+from builder.wheel_layers import PlannedLayer, plan_wheel_layers
+from registry_sync.manifest import canonical_json, sha256_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from builder.base import Base
+    from builder.environment.spec import EnvironmentSpec
+    from builder.lock import Lock
+    from builder.repository import Tree
+
+MOST_WHEEL_LAYERS = 40
+_OTHER_LAYERS = 4  # whiteouts, import paths, content, env.json
+REPO_DIR = "srv/repo"
+IDENTITY_FILE = "etc/casabinder/env.json"
+
+
+@dataclass(frozen=True)
+class EntryLayer:
+    """A layer of entries that are made when it is needed, with its key and a text for people."""
+
+    key: str
+    what: str
+    entries: Callable[[], Sequence[Entry]]
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """Everything that decides an image: base, lock, tree; and the layers on top of the base, bottom first.
+
+    Wheel layers lie between ``below`` (whiteouts) and ``above`` (import paths, content, env.json).
+    """
+
+    base: Base
+    lock: Lock
+    tree: Tree
+    env_id: str
+    image_id: str
+    below: tuple[EntryLayer, ...]
+    wheels: tuple[PlannedLayer, ...]
+    above: tuple[EntryLayer, ...]
+
+
+def plan(base: Base, lock: Lock, spec: EnvironmentSpec, tree: Tree) -> BuildPlan:
+    """Return the plan of an image. The sizes of ``lock.layered`` must be known, since they decide the grouping."""
+    target = base.inventory.target
+    environment = env_id(base.digest, target.platform, lock.packages, spec.import_paths)
+    image = image_id(environment, tree.tree_id)
+    budget = min(MOST_WHEEL_LAYERS, MOST_LAYERS - _OTHER_LAYERS - len(base.manifest.layers))
+    below = []
+    if lock.gone:
+        gone = [package.name for package in lock.gone]
+        inputs = {"kind": "whiteout", "base": base.digest, "gone": [package.identity() for package in lock.gone]}
+        what = "removed of the base: " + ", ".join(map(str, lock.gone))
+        below.append(EntryLayer(_key(inputs), what, lambda: _whiteouts(base, gone)))
+    above = []
+    if spec.import_paths:
+        text = "".join(f"/{REPO_DIR}/{path}".rstrip("/") + "\n" for path in spec.import_paths)
+        path = f"{base.install_target.purelib}/_casabinder_repository.pth"
+        inputs = {"kind": "import-paths", "path": path, "text": text}
+        above.append(EntryLayer(_key(inputs), "import paths", lambda: [Entry(path, "file", text.encode())]))
+    content = {"kind": "tree", "tree": tree.tree_id, "destination": REPO_DIR, "owner": [1000, 1000]}
+    above.append(EntryLayer(_key(content), "repository", lambda: tree_entries(tree.git_dir, tree.tree_id, REPO_DIR)))
+    identity = {
+        "env_id": environment,
+        "image_id": image,
+        "tree": tree.tree_id,
+        "base": {"name": base.inventory.name, "digest": base.digest},
+        "python": target.python_full,
+        "lock_sha256": lock.sha256,
+        "platform": target.platform,
+        "recipe": RECIPE,
+    }
+    described = canonical_json(identity)
+    inputs = {"kind": "identity", "text": described.decode()}
+    above.append(EntryLayer(_key(inputs), "env.json", lambda: [Entry(IDENTITY_FILE, "file", described)]))
+    return BuildPlan(
+        base=base,
+        lock=lock,
+        tree=tree,
+        env_id=environment,
+        image_id=image,
+        below=tuple(below),
+        wheels=tuple(plan_wheel_layers(lock.layered, base.install_target, budget)),
+        above=tuple(above),
+    )
+
+
+def _whiteouts(base: Base, gone: Sequence[str]) -> list[Entry]:
+    removed = [path for name in gone for path in base.files[name]]
+    kept = [path for name, paths in base.files.items() if name not in gone for path in paths]
+    return whiteouts(removed, kept, base.install_target.data)
+
+
+def _key(inputs: object) -> str:
+    return sha256_digest(canonical_json({"recipe": RECIPE, "inputs": inputs}))[7:]

@@ -1,0 +1,142 @@
+"""The record of a build: what was made from what, in which time, and where the bytes came from.
+
+It is what ``casabinder build --json`` prints, what is attached to the image as a referrer (one per commit that was
+built), and what is kept on local disk so that a second build of the same commit has nothing to read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from builder.base import attach
+from registry_sync.errors import CasabinderError
+from registry_sync.files import write_atomically
+from registry_sync.manifest import Descriptor, canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from registry_sync.store import Store
+
+RECORD_TYPE = "application/vnd.casabinder.record.v1+json"
+LOCK_TYPE = "application/vnd.casabinder.lock.v1+toml"
+COMMIT_ANNOTATION = "org.casabinder.commit"
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """The base of an image."""
+
+    name: str
+    reference: str
+    digest: str
+    python: str
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """One layer: compressed bytes, what it is, and how it came into the image's repository."""
+
+    digest: str
+    bytes: int
+    what: str
+    source: Literal["base", "mounted", "cached", "uploaded"]
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """What is known of a built image. ``seconds`` are by phase; ``cached`` says that nothing had to be made.
+
+    ``bytes`` has ``total`` (all layers), ``new`` (layers above the base) and ``uploaded``.
+    """
+
+    image: str
+    digest: str
+    env_id: str
+    image_id: str
+    repo: str
+    ref: str
+    commit: str
+    base: BaseFacts
+    lock_sha256: str
+    reproducible: bool
+    created: str
+    packages: Mapping[str, int]
+    layers: tuple[LayerFacts, ...]
+    bytes: Mapping[str, int]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    cached: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> ImageRecord:
+        """Read a record; raise :class:`CasabinderError` if it is not one."""
+        try:
+            fields = dict(document)
+            fields["base"] = BaseFacts(**fields["base"])
+            fields["layers"] = tuple(LayerFacts(**layer) for layer in fields["layers"])
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise CasabinderError("the image's record can't be read; build it again with --rebuild") from error
+
+
+class RecordShelf:
+    """Records on local disk, by manifest digest and commit."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def get(self, digest: str, commit: str) -> ImageRecord | None:
+        """Return the record of an image as built from a commit, if this machine built or read it before."""
+        try:
+            return ImageRecord.from_json(json.loads(self._path(digest, commit).read_bytes()))
+        except (OSError, ValueError, CasabinderError):
+            return None
+
+    def put(self, record: ImageRecord) -> None:
+        """Keep a record."""
+        write_atomically(self._path(record.digest, record.commit), canonical_json(record.to_json()))
+
+    def _path(self, digest: str, commit: str) -> Path:
+        return self._directory / f"{digest.rpartition(':')[2]}-{commit[:12]}.json"
+
+
+def attach_record(store: Store, repository: str, subject: Descriptor, record: ImageRecord, pylock: str) -> None:
+    """Attach the lock (once per image) and the record (once per commit) to an image."""
+    if not store.referrers(repository, subject.digest, LOCK_TYPE):
+        title = {"org.opencontainers.image.title": "pylock.toml"}
+        attach(store, repository, subject, LOCK_TYPE, [(LOCK_TYPE, pylock.encode(), title)])
+    blobs = [(RECORD_TYPE, canonical_json(record.to_json()), {"org.opencontainers.image.title": "record.json"})]
+    attach(store, repository, subject, RECORD_TYPE, blobs, {COMMIT_ANNOTATION: record.commit})
+
+
+def read_record(store: Store, repository: str, digest: str, commit: str) -> ImageRecord | None:
+    """Return the record attached to an image for ``commit``, or ``None``."""
+    for referrer in reversed(store.referrers(repository, digest, RECORD_TYPE)):
+        artifact = store.get_manifest(repository, referrer.digest)
+        if artifact.annotations.get(COMMIT_ANNOTATION) == commit and artifact.layers:
+            document = json.loads(store.read_blob(repository, artifact.layers[0].digest))
+            return ImageRecord.from_json(document)
+    return None
+
+
+def read_lock(store: Store, repository: str, digest: str) -> str:
+    """Return the ``pylock.toml`` text attached to an image; raise :class:`CasabinderError` if there is none."""
+    found = store.referrers(repository, digest, LOCK_TYPE)
+    if not found:
+        raise CasabinderError(f"{repository}@{digest} carries no lock; it was not built by casabinder")
+    artifact = store.get_manifest(repository, found[0].digest)
+    return store.read_blob(repository, artifact.layers[0].digest).decode("utf-8")
+
+
+def as_cached(record: ImageRecord, seconds: Mapping[str, float]) -> ImageRecord:
+    """Return a record as it is told when nothing had to be made this time."""
+    layers = tuple(layer if layer.source == "base" else replace(layer, source="cached") for layer in record.layers)
+    counts = {**record.bytes, "uploaded": 0}
+    return replace(record, cached=True, seconds=seconds, layers=layers, bytes=counts)
