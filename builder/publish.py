@@ -10,8 +10,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Literal
 
+from registry_sync.copy import copy_blob
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def put_part(store: Store, repository: str, part: Part, progress: Callable[[int]
         store.put_blob(repository, part.descriptor, lambda: local.open("rb"), progress)
         return "uploaded"
     if part.origin is not None:
-        _copy(store, repository, part.descriptor, part.origin, progress)
+        source, source_repository = part.origin
+        copy_blob(source, source_repository, part.descriptor, store, repository, progress)
         return "copied"
     raise CasabinderError(
         f"the layer {digest} is neither in the registry nor in the cache any more; build again with --rebuild"
@@ -76,28 +78,3 @@ def put_image(store: Store, repository: str, image: Image, tags: Sequence[str]) 
         store.put_blob(repository, config, lambda: BytesIO(image.config))
     for reference in tags or (image.digest,):
         store.put_manifest(repository, reference, image.manifest)
-
-
-def _copy(
-    store: Store,
-    repository: str,
-    descriptor: Descriptor,
-    origin: tuple[Store, str],
-    progress: Callable[[int], None],
-) -> None:
-    """Stream a blob from another store through a temporary file, so that an interrupted upload can start over."""
-    import tempfile
-    from pathlib import Path
-
-    source, source_repository = origin
-    with tempfile.NamedTemporaryFile(prefix="casabinder-blob-") as file:
-        with source.open_blob(source_repository, descriptor.digest) as chunks:
-            for chunk in chunks:
-                file.write(chunk)
-        file.flush()
-        path = Path(file.name)
-
-        def reopen() -> BinaryIO:
-            return path.open("rb")
-
-        store.put_blob(repository, descriptor, reopen, progress)

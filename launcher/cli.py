@@ -1,0 +1,190 @@
+"""The ``casabinder`` command: reads the arguments, opens the site, calls one function, turns errors into one sentence.
+
+Nothing heavy is imported before it is known which command runs, so that ``--help`` and a cached build answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry_sync.errors import CasabinderError
+
+if TYPE_CHECKING:
+    from launcher.context import Context
+
+Command = Callable[["Context", argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 1 for an error of the user's or the site's, 2 for usage."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        from launcher.context import open_context
+
+        context = open_context(arguments.site, arguments.registry)
+        command: Command = arguments.load()
+        with context.facility.store:
+            return command(context, arguments)
+    except CasabinderError as error:
+        if getattr(arguments, "json", False):
+            print(json.dumps({"error": str(error)}))
+        print(f"casabinder: {error}", file=sys.stderr)
+        if arguments.debug:
+            raise
+        return 1
+    except KeyboardInterrupt:
+        print("casabinder: cancelled", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="casabinder", description="A git repository becomes a notebook server with Dask workers in the same image."
+    )
+    parser.add_argument("--version", action="version", version=f"casabinder {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = _common()
+
+    building = _building()
+    build = commands.add_parser("build", help="build a repository's image and push it", parents=[common, building])
+    build.add_argument("--dry-run", action="store_true", help="say what would be layered, and stop there")
+    build.set_defaults(load=_build)
+
+    launch = commands.add_parser(
+        "launch", help="build if needed, then start a notebook server with Dask workers", parents=[common, building]
+    )
+    launch.add_argument("--workers", type=_count, default=2, metavar="N", help="Dask workers (default: 2)")
+    launch.add_argument("--cpus", type=float, metavar="N", help="processors for server and workers (default: the site's)")
+    launch.add_argument("--memory", metavar="SIZE", help="memory for server and workers, as 4G (default: the site's)")
+    launch.add_argument("--port", type=int, metavar="PORT", help="port on this machine (default: any free one)")
+    launch.add_argument("--new", action="store_true", help="start another server even if this image runs already")
+    launch.add_argument("--open", action="store_true", help="open it in a browser")
+    launch.set_defaults(load=_launch)
+
+    ps = commands.add_parser("ps", help="list the notebook servers that run here", parents=[common])
+    ps.set_defaults(load=_ps)
+    logs = commands.add_parser("logs", help="print a server's log", parents=[common])
+    logs.add_argument("name", metavar="NAME", help="a name that `casabinder ps` lists")
+    logs.add_argument("-f", "--follow", action="store_true", help="keep printing what comes")
+    logs.add_argument("--tail", type=_count, metavar="N", help="only the last N lines")
+    logs.set_defaults(load=_logs)
+    stop = commands.add_parser("stop", help="stop servers", parents=[common])
+    stop.add_argument("names", nargs="*", metavar="NAME", help="names that `casabinder ps` lists")
+    stop.add_argument("--all", action="store_true", help="stop all of them")
+    stop.set_defaults(load=_stop)
+
+    verify = commands.add_parser("verify", help="make an image again and compare the digests", parents=[common])
+    verify.add_argument("image", metavar="IMAGE", help="HOST/NAME:TAG or HOST/NAME@DIGEST of an image built here")
+    verify.set_defaults(load=_verify)
+
+    base = commands.add_parser("base", help="list, show, lock, build and push base images")
+    bases = base.add_subparsers(dest="base_command", required=True, metavar="COMMAND")
+    listing = bases.add_parser("list", help="list the catalogue", parents=[common])
+    listing.set_defaults(load=_base("list_bases"))
+    show = bases.add_parser("show", help="show what a base consists of", parents=[common])
+    show.add_argument("name", metavar="NAME")
+    show.set_defaults(load=_base("show_base"))
+    lock = bases.add_parser("lock", help="resolve a definition's requirements anew", parents=[common])
+    lock.add_argument("names", nargs="*", metavar="NAME", help="default: all of the catalogue")
+    lock.set_defaults(load=_base("lock_bases"))
+    making = bases.add_parser("build", help="make bases and push them to the registry", parents=[common])
+    making.add_argument("names", nargs="*", metavar="NAME", help="default: the site's default base")
+    making.add_argument("--refresh", action="store_true", help="take Debian's packages of today, build in any case")
+    making.set_defaults(load=_base("build_bases"))
+    push = bases.add_parser("push", help="copy a built base to another registry", parents=[common])
+    push.add_argument("name", metavar="NAME")
+    push.add_argument("target", metavar="HOST/PREFIX", help="the other registry, or oci:DIRECTORY")
+    push.set_defaults(load=_base("push_base"))
+    return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--site", type=Path, metavar="FILE", help="the site's configuration (default: see docs)")
+    common.add_argument("--registry", metavar="HOST/PREFIX", help="where images go, or oci:DIRECTORY (default: the site's)")
+    common.add_argument("--json", action="store_true", help="print JSON on standard output")
+    common.add_argument("--debug", action="store_true", help="log what is done, and show where an error came from")
+    return common
+
+
+def _building() -> argparse.ArgumentParser:
+    building = argparse.ArgumentParser(add_help=False)
+    building.add_argument("repo", metavar="REPO", help="a git URL or the path of a git repository")
+    building.add_argument("--ref", default="HEAD", metavar="REF", help="branch, tag or full commit (default: HEAD)")
+    building.add_argument("--subdir", default="", metavar="DIR", help="look for environment files below DIR")
+    building.add_argument("--base", metavar="NAME", help="a base of the catalogue, or an image reference")
+    building.add_argument("--rebuild", action="store_true", help="lock and build again even if it was built before")
+    building.add_argument("--json-logs", action="store_true", help="report progress as JSON lines on standard error")
+    building.add_argument("--quiet", action="store_true", help="report no progress")
+    return building
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return number
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("casabinder")
+
+
+def _build() -> Command:
+    from launcher.build_commands import build_image
+
+    return build_image
+
+
+def _verify() -> Command:
+    from launcher.build_commands import verify_image
+
+    return verify_image
+
+
+def _launch() -> Command:
+    from launcher.server_commands import launch
+
+    return launch
+
+
+def _ps() -> Command:
+    from launcher.server_commands import ps
+
+    return ps
+
+
+def _logs() -> Command:
+    from launcher.server_commands import logs
+
+    return logs
+
+
+def _stop() -> Command:
+    from launcher.server_commands import stop
+
+    return stop
+
+
+def _base(name: str) -> Callable[[], Command]:
+    def load() -> Command:
+        from launcher import base_commands
+
+        return getattr(base_commands, name)  # type: ignore[no-any-return]
+
+    return load
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Turns a site's configuration and the command line into the objects that the builder and the base maker work with."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from base_images.assemble import Workshop, base_identity, base_repository
+from base_images.definition import CATALOGUE, Definition, catalogue, load_definition
+from builder.build import BaseChoice, Facility
+from builder.resolver import PackageIndex
+from launcher.site_config import Site, cache_directory, load_site
+from registry_sync.client import RegistryClient
+from registry_sync.errors import CasabinderError
+from registry_sync.files import write_atomically
+from registry_sync.open_store import open_store
+from registry_sync.reference import ImageReference
+
+
+@dataclass(frozen=True)
+class Context:
+    """One command's surroundings: the site, the facility it builds for, and what makes its bases."""
+
+    site: Site
+    facility: Facility
+    workshop: Workshop
+
+    @property
+    def catalogues(self) -> tuple[Path, ...]:
+        """The directories that definitions of bases are read from; the site's own win."""
+        return (CATALOGUE, *self.site.catalogues)
+
+    def definition(self, name: str) -> Definition:
+        """Return a base's definition by name."""
+        return load_definition(name, self.catalogues)
+
+    def base(self, stated: str | None) -> BaseChoice:
+        """Return the base that a name of the catalogue, an image reference, or nothing (the site's default) means."""
+        name = stated or self.site.base
+        if name in catalogue(self.catalogues):
+            identity = base_identity(self.definition(name), self.workshop)
+            repository = base_repository(self.facility.prefix, name)
+            return BaseChoice(self.facility.registry, repository, identity)
+        if "/" not in name:
+            known = ", ".join(sorted(catalogue(self.catalogues)))
+            raise CasabinderError(f"there is no base {name!r}; the catalogue has {known}, or give an image reference")
+        reference = ImageReference.parse(name)
+        store = None
+        if reference.registry != self.facility.registry:
+            store = RegistryClient(reference.registry, ca_bundle=self.facility.index.ca_bundle)
+        return BaseChoice(reference.registry, reference.repository, reference.reference, store)
+
+
+def open_context(site_file: Path | None = None, registry: str | None = None) -> Context:
+    """Read the site's configuration, find the tools that scripts/bootstrap installed, and open the registry."""
+    site = load_site(site_file)
+    cache = cache_directory()
+    tools = cache / "tools" / "bin"
+    if tools.is_dir() and str(tools) not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = f"{os.environ.get('PATH', '')}{os.pathsep}{tools}"
+    bundle = _ca_bundle(site.ca_certificates, cache)
+    location = registry or site.registry
+    store, prefix = open_store(location, ca_bundle=bundle)
+    index = PackageIndex(url=site.package_index, ca_bundle=bundle)
+    host = location if location.startswith("oci:") else location.partition("/")[0]
+    facility = Facility(store=store, registry=host, prefix=prefix, cache=cache, index=index)
+    return Context(site, facility, Workshop(cache=cache, index=index, certificates=site.ca_certificates))
+
+
+def _ca_bundle(certificates: tuple[Path, ...], cache: Path) -> Path | None:
+    """Write the system's certificates and the site's into one file, for programs that take just one."""
+    if not certificates:
+        return None
+    system = ssl.get_default_verify_paths().cafile
+    texts = []
+    for path in (*([Path(system)] if system else []), *certificates):
+        try:
+            texts.append(path.read_text(encoding="utf-8").rstrip("\n") + "\n")
+        except OSError as error:
+            raise CasabinderError(f"the CA certificate {path} can't be read: {error.strerror}") from error
+    content = "".join(texts).encode()
+    bundle = cache / "certificates" / f"{hashlib.sha256(content).hexdigest()[:16]}.pem"
+    if not bundle.exists():
+        write_atomically(bundle, content)
+    return bundle
