@@ -3,7 +3,7 @@
 ::
 
     coffea-py313/
-      base.yaml        name, title, Debian packages or a starting image, Python, environment variables, protected packages
+      base.yaml        name, title, Debian packages or a starting image, Python, environment, protected packages
       server.in        what the notebook server's environment asks for     (requirement lines)
       server.lock      what it gets                                        (name==version --hash=sha256:...)
       analysis.in      the same for the environment of kernels and workers

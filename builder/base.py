@@ -151,7 +151,7 @@ def load_base(store: Store, registry: str, repository: str, reference: str, cach
     cached = cache / "bases" / (manifest.digest.replace(":", "-") + ".json")
     try:
         document = json.loads(cached.read_bytes())
-        artifact = Manifest(document["artifact"].encode("ascii"), manifest.media_type)
+        artifact = Manifest(document["artifact"].encode(), manifest.media_type)
     except (OSError, ValueError, KeyError):
         found = store.referrers(repository, manifest.digest, INVENTORY_TYPE)
         if not found:
@@ -164,7 +164,7 @@ def load_base(store: Store, registry: str, repository: str, reference: str, cach
         if inventory is None:
             raise NotFoundError(f"the inventory of {registry}/{repository} at {reference} is empty") from None
         document = {
-            "artifact": artifact.raw.decode("ascii"),
+            "artifact": artifact.raw.decode(),
             "config": json.loads(store.read_blob(repository, manifest.config.digest)),
             "inventory": json.loads(store.read_blob(repository, inventory.digest)),
         }

@@ -70,8 +70,8 @@ def make_image(
     """Return the image of ``layers`` on top of ``parent``. Raises :class:`CasabinderError` for too many layers."""
     if len(parent.layers) + len(layers) > MOST_LAYERS:
         raise CasabinderError(
-            f"the image would have {len(parent.layers) + len(layers)} layers, and container engines take {MOST_LAYERS}; "
-            "use a base with fewer layers"
+            f"the image would have {len(parent.layers) + len(layers)} layers, and more than {MOST_LAYERS} are too many "
+            "for container engines; use a base with fewer layers"
         )
     config = canonical_json(_config(parent, layers, settings, architecture))
     manifest = Manifest.image(

@@ -1,8 +1,8 @@
 """Locks a repository's requirements against a base: what stays of the base, what is added, what replaces what.
 
-The user's requirements are resolved *together with* the base's own top-level requirements, and the base's versions are
-preferred wherever nothing speaks against them (uv reads them as an earlier lock). So the answer is one consistent set of
-packages, with the smallest difference to the base that the requirements allow::
+The user's requirements are resolved *together with* the base's own top-level requirements, and the base's versions
+are preferred wherever nothing speaks against them (uv reads them as an earlier lock). So the answer is one consistent
+set of packages, with the smallest difference to the base that the requirements allow::
 
     base                         user asks for        answer                       layered
     numpy 2.5, mplhep 1.3,       mplhep==0.4.1        mplhep 0.4.1 replaces 1.3    mplhep 0.4.1, particle, hepunits
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from builder.pylock import LockedPackage, LockError, lock_sha256, read_pylock, write_pylock
+from builder.refusal import explain_refusal
 from builder.resolver import PackageIndex, resolve
 from registry_sync.files import write_atomically
 from registry_sync.manifest import canonical_json, sha256_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from builder.base import Base, InstalledPackage
@@ -120,12 +122,7 @@ def compare(
         for name, there in installed.items()
         if name not in chosen or chosen[name].version == there.version
     }
-    versions = {name: package.version for name, package in {**kept, **chosen}.items()}
-    removed = tuple(
-        kept.pop(name)
-        for name in sorted(set(installed) - set(chosen))
-        if name in kept and not _consistent(installed[name], versions, target)
-    )
+    removed = tuple(kept.pop(name) for name in _broken(chosen, installed, target))
     replaced = tuple(
         (installed[name].locked, chosen[name])
         for name in sorted(chosen)
@@ -168,8 +165,7 @@ def _satisfied(
         there = installed.get(name)
         if there is None:
             return False
-        for line in there.requires if extras else ():
-            requirement = Requirement(line)
+        for requirement in _requires(there) if extras else ():
             if not any(_applies(requirement, target, extra) for extra in extras):
                 continue
             needed = canonicalize_name(requirement.name)
@@ -181,19 +177,37 @@ def _satisfied(
     return True
 
 
+def _broken(
+    chosen: Mapping[str, LockedPackage], installed: Mapping[str, InstalledPackage], target: PythonTarget
+) -> list[str]:
+    """Return the packages of the base that nobody chose and that can't stay, nor those that depend on them."""
+    versions = {name: there.version for name, there in installed.items()}
+    versions |= {name: package.version for name, package in chosen.items()}
+    broken: list[str] = []
+    while found := [
+        name for name in sorted(versions.keys() - chosen.keys()) if not _consistent(installed[name], versions, target)
+    ]:
+        broken += found
+        for name in found:
+            del versions[name]
+    return sorted(broken)
+
+
 def _consistent(package: InstalledPackage, versions: Mapping[str, str], target: PythonTarget) -> bool:
     """Whether an installed package's own requirements hold among ``versions``."""
-    for line in package.requires:
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            continue  # an old package's malformed line binds nobody, and pip skips it too
+    for requirement in _requires(package):
         version = versions.get(canonicalize_name(requirement.name))
         if _applies(requirement, target) and (
             version is None or not requirement.specifier.contains(version, prereleases=True)
         ):
             return False
     return True
+
+
+def _requires(package: InstalledPackage) -> Iterator[Requirement]:
+    for line in package.requires:
+        with suppress(InvalidRequirement):  # an old package's malformed line binds nobody, and pip skips it too
+            yield Requirement(line)
 
 
 def _resolved(
@@ -208,7 +222,16 @@ def _resolved(
 ) -> str:
     analysis = base.inventory.analysis
     unindexed = {package.name for package in analysis.packages if not package.url}
-    lines = [str(item.requirement) for item in wanted if canonicalize_name(item.requirement.name) not in unindexed]
+    lines = []
+    for item in wanted:
+        name = canonicalize_name(item.requirement.name)
+        if name not in unindexed:
+            lines.append(str(item.requirement))
+        elif not item.requirement.specifier.contains(analysis.by_name[name].version, prereleases=True):
+            raise LockError(
+                f"{item.source}: {name} comes with the base {base.inventory.name}, which has "
+                f"{analysis.by_name[name].version}, and can't be replaced by `{item.requirement}`; remove the line"
+            )
     limits = [str(item.requirement) for item in narrowed]
     question: dict[str, Any] = {"base": base.digest, "requirements": sorted(lines), "constraints": sorted(limits)}
     question["index"] = index.url
@@ -218,7 +241,7 @@ def _resolved(
             document = json.loads(remembered.read_bytes())
             if 0 <= clock() - float(document["time"]) < _REMEMBERED_SECONDS:
                 return str(document["pylock"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             pass
     own = [package.locked for package in analysis.packages if package.url]
     file = wanted[0].source.partition(",")[0] if wanted else "requirements.txt"
@@ -231,21 +254,9 @@ def _resolved(
             preferences=write_pylock(own, base.inventory.target),
         )
     except LockError as error:
-        raise LockError(_attribute(str(error), wanted, file, base)) from error
+        raise LockError(explain_refusal(str(error), [*wanted, *narrowed], file, base)) from error
     write_atomically(remembered, canonical_json({"time": clock(), "pylock": text}))
     return text
-
-
-def _attribute(message: str, wanted: list[StatedRequirement], file: str, base: Base) -> str:
-    """Say which line of the user's file an unsatisfiable answer is about, and that the other side is the base."""
-    culprits = [item for item in wanted if item.requirement.name.lower() in message.lower()]
-    where = culprits[0].source if len(culprits) == 1 else file
-    asked = " and ".join(f"`{item.requirement}`" for item in culprits[:3])
-    subject = f"{asked} can't be had" if asked else "the requirements can't be satisfied"
-    return (
-        f"{where}: {subject} together with the base {base.inventory.name} "
-        f"(Python {base.inventory.target.python}): {message}"
-    )
 
 
 def _text(lines: Iterable[str]) -> str:

@@ -58,7 +58,7 @@ def plan(base: Base, lock: Lock, spec: EnvironmentSpec, tree: Tree) -> BuildPlan
     target = base.inventory.target
     environment = env_id(base.digest, target.platform, lock.packages, spec.import_paths)
     image = image_id(environment, tree.tree_id)
-    budget = min(MOST_WHEEL_LAYERS, MOST_LAYERS - _OTHER_LAYERS - len(base.manifest.layers))
+    budget = max(1, min(MOST_WHEEL_LAYERS, MOST_LAYERS - _OTHER_LAYERS - len(base.manifest.layers)))
     below = []
     if lock.gone:
         gone = [package.name for package in lock.gone]

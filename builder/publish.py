@@ -1,8 +1,9 @@
 """Brings an image into a store: every layer by the cheapest way there is, then configuration, manifest and tags.
 
 For each layer, in this order: it is in another repository of the same store and is mounted (one POST, which also
-succeeds when the layer is here already); it is in the repository (one HEAD); it is on local disk and uploaded; it is in
-the base's store elsewhere and copied through. Tags are set last, so that nobody ever sees an image whose parts are not there.
+succeeds when the layer is here already); it is in the repository (one HEAD); it is on local disk and uploaded; it is
+in the base's store elsewhere and copied through. Tags are set last, so that nobody ever sees an image whose parts are
+not there.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from builder.target import PythonTarget
 
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.!+-]")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,7 +69,9 @@ def read_pylock(
     except tomllib.TOMLDecodeError as error:
         raise LockError(f"{source} is not valid TOML: {error}") from error
     return sorted(
-        _read_package(entry, target, source, pins) for entry in document.get("packages", []) if _applies(entry, target)
+        _read_package(entry, target, source, pins)
+        for entry in document.get("packages", [])
+        if _applies(entry, target, source)
     )
 
 
@@ -100,11 +103,14 @@ def _text(value: str) -> str:
     return json.dumps(value)  # a JSON string is a TOML basic string
 
 
-def _applies(entry: dict[str, Any], target: PythonTarget) -> bool:
-    from packaging.markers import Marker
+def _applies(entry: dict[str, Any], target: PythonTarget, source: str) -> bool:
+    from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 
     marker = entry.get("marker")
-    return marker is None or Marker(marker).evaluate(target.markers)
+    try:
+        return marker is None or Marker(str(marker)).evaluate(target.markers)
+    except (InvalidMarker, UndefinedEnvironmentName) as error:
+        raise LockError(f"{source}: {entry.get('name', '')} has a marker that is not understood: {marker}") from error
 
 
 def _read_package(
@@ -120,7 +126,9 @@ def _read_package(
         try:
             _, version, _, tags = parse_wheel_filename(filename)
         except InvalidWheelFilename as error:
-            raise LockError(f"{source}: {name} has a wheel with an invalid name: {filename}") from error
+            raise LockError(f"{source}: {name} has a wheel with an invalid name: {filename!r}") from error
+        if _UNSAFE.search(filename):  # packaging looks at the parts, and a tag may hold anything
+            raise LockError(f"{source}: {name} has a wheel with an invalid name: {filename!r}")
         rank = min((target.tag_rank[tag] for tag in tags if tag in target.tag_rank), default=None)
         if rank is None or (best is not None and rank >= best[0]) or (pin is not None and sha256 != pin):
             continue

@@ -1,8 +1,8 @@
 """A git repository's ref becomes a commit, and the commit a tree in a local bare cache.
 
-Refs are resolved exactly: a name is a branch or a tag of just that name (an annotated tag stands for its commit), a full
-ref (``refs/heads/main``), or a full commit id. Nothing is guessed from suffixes or prefixes. Only the one commit is
-fetched, without history, into ``<cache>/git/<hash of the address>.git``.
+Refs are resolved exactly: a name is a branch or a tag of just that name (an annotated tag stands for its commit), a
+full ref (``refs/heads/main``), or a full commit id. Nothing is guessed from suffixes or prefixes. Only the one commit
+is fetched, without history, into ``<cache>/git/<hash of the address>.git``.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ class RepoSpec:
             raise RepositoryError(
                 f"{(self.url if self.url.startswith('-') else self.ref)!r} is neither a URL nor a ref"
             )
+        if "://" in self.url:
+            try:
+                _ = urlsplit(self.url).port
+            except ValueError as error:
+                raise RepositoryError(f"{self.url!r} is not a URL: {error}") from error
         parts = self.subdirectory.split("/") if self.subdirectory else []
         if any(part in ("", ".", "..", ".git") for part in parts) or self.subdirectory.startswith("/"):
             raise RepositoryError(f"--subdir {self.subdirectory!r} must be a plain path below the repository's root")
@@ -68,7 +73,7 @@ class RepoSpec:
         if self.is_local or "://" not in self.url:
             return self.location
         parts = urlsplit(self.url)
-        host = parts.hostname or ""
+        host = parts.netloc.rpartition("@")[2].rpartition("]")[0] + "]" if "[" in parts.netloc else parts.hostname or ""
         port = f":{parts.port}" if parts.port else ""
         return parts._replace(netloc=host + port).geturl()
 
@@ -112,11 +117,11 @@ class Tree:
                 return None
             if int(size) > limit:
                 raise RepositoryError(f"{path} has {size} bytes; an environment file may have {limit}")
-            content = Repo(self.git_dir).odb.stream(bytes.fromhex(blob)).read()
+            content = _git(self.git_dir).cat_file("blob", blob, stdout_as_string=False, strip_newline_in_stdout=False)
             if mode != "120000":
                 return bytes(content)
             joined = os.path.normpath(os.path.join(os.path.dirname(path), content.decode("utf-8", "replace")))  # noqa: PTH118, PTH120
-            if joined.startswith(("/", "..")):
+            if joined.startswith("/") or joined.split("/")[0] == "..":
                 raise RepositoryError(f"{path} is a symlink that leads out of the repository; remove it")
             path = joined
         raise RepositoryError(f"{path} is a symlink that leads nowhere")
@@ -157,7 +162,7 @@ def resolve_ref(spec: RepoSpec) -> Commit:
             raise RepositoryError(f"{spec.public_url} has no default branch; give one with --ref")
         return Commit(spec, refs["HEAD"], "HEAD")
     names = [spec.ref] if spec.ref.startswith("refs/") else [f"refs/heads/{spec.ref}", f"refs/tags/{spec.ref}"]
-    found = {name: refs.get(f"{name}^{{}}", refs[name]) for name in names if name in refs}
+    found = {name: refs.get(f"{name}^{{}}", refs[name]) for name in names if name in refs and "^" not in name}
     if len(set(found.values())) > 1:
         raise RepositoryError(
             f"{spec.public_url} has both a branch and a tag {spec.ref!r}; say which: {' or '.join(sorted(found))}"
@@ -262,6 +267,8 @@ def _explain(error: GitCommandError, spec: RepoSpec) -> str:
         return f"{where} has no commits yet"
     if any(text in said for text in _UNREACHABLE):
         return f"{where} can't be reached; check the address and the network"
+    if "dubious ownership" in said:
+        return f"{where} belongs to another user, and git does not read it for you; build it as its owner"
     if "No space left" in said:
         return "the cache is full: free some space, or set CASABINDER_CACHE to another disk"
     last = said.rpartition("fatal:")[2].strip(" '\"") or "no reason given"

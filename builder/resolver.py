@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.pylock import LockError
+from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +53,8 @@ def resolve(
     ``files`` are (name, text) pairs of requirement files, read together; the names appear in error messages.
     ``constraints`` are requirement lines that narrow versions without asking for packages.
     ``preferences`` is the text of an earlier lock: its versions are kept wherever nothing speaks against them.
-    Only wheels are considered: nothing of a package is run. Raises :class:`LockError` with uv's explanation.
+    Only wheels are considered: nothing of a package is run. Raises :class:`LockError` with uv's explanation, or
+    :class:`CasabinderError` when the index does not answer, which says nothing about the requirements.
     """
     with tempfile.TemporaryDirectory(prefix="casabinder-resolve-") as scratch:
         directory = Path(scratch)
@@ -98,6 +100,11 @@ def resolve(
             raise LockError(
                 f"the package index did not answer within {_TIMEOUT_SECONDS} s; try again, or check the index"
             ) from error
+        if done.returncode != 0 and _UNREACHABLE.search(done.stderr):
+            raise CasabinderError(
+                f"the package index could not be asked, so nothing was resolved; try again, or check the network and "
+                f"the site's package_index: {_explain(done.stderr)}"
+            )
         if done.returncode != 0:
             raise LockError(_explain(done.stderr))
         return output.read_text(encoding="utf-8")
@@ -109,6 +116,7 @@ def _uv() -> str:
     return str(find_uv_bin())
 
 
+_UNREACHABLE = re.compile(r"Failed to fetch|Request failed after|error sending request|dns error|operation timed out")
 _NOISE = re.compile(r"^(warning:|Resolved |hint: |\^+$|No solution found when resolving)")
 _PREFIX = re.compile(r"^(error|cause): ")
 
@@ -118,6 +126,4 @@ def _explain(stderr: str) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", stderr)
     lines = [_PREFIX.sub("", line.strip(" \u2570\u2500\u25b6\u251c\u2502\u00d7\t")) for line in text.splitlines()]
     kept = [line for line in lines if line and not _NOISE.match(line)]
-    if "has no usable wheels" in text:
-        kept.append("(Only wheels are installed; a package that has just a source distribution needs another version.)")
     return " ".join(kept) or "uv could not resolve the requirements and did not say why"

@@ -76,7 +76,7 @@ class Wheelhouse:
         try:
             answer = client.head(package.url, headers=_IDENTITY)
             size = int(answer.headers.get("Content-Length", "0")) if answer.is_success else 0
-        except (httpx.TransportError, ValueError):
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             size = 0
         if not size:  # an index that does not say must hand over the file itself
             self._fetch_one(client, package, lambda _: None)
@@ -89,9 +89,10 @@ class Wheelhouse:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._download(client, package, progress)
-            except (httpx.TransportError, httpx.HTTPStatusError) as error:
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
-                if attempt == _ATTEMPTS or (status is not None and status < 500 and status != 429):
+                passes = status is None or status >= 500 or status == 429
+                if attempt == _ATTEMPTS or not passes:
                     reason = f"the index answered {status}" if status else str(error) or type(error).__name__
                     raise CasabinderError(f"{package.filename} could not be fetched: {reason}") from error
                 time.sleep(0.5 * 2**attempt)

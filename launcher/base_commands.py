@@ -133,7 +133,7 @@ def push_base(context: Context, arguments: Namespace) -> int:
     facility = context.facility
     repository = base_repository(facility.prefix, definition.name)
     if facility.store.head_manifest(repository, identity) is None:
-        raise CasabinderError(f"{definition.name} is not built yet: run `casabinder base build {definition.name}` first")
+        raise CasabinderError(f"{definition.name} is not built yet: run `casabinder base build {definition.name}`")
     target, prefix = open_store(arguments.target, ca_bundle=facility.index.ca_bundle)
     destination = base_repository(prefix, definition.name)
     manifest = copy_image(facility.store, repository, identity, target, destination, (identity, CHANNEL))

@@ -72,7 +72,9 @@ def _print_plan(prepared: Prepared, *, as_json: bool) -> None:
         print(json.dumps(document, indent=2))
         return
     counts = lock.report()
-    print(f"{prepared.commit.spec.public_url} at {prepared.commit.id[:12]}, decided by {prepared.spec.file or 'no file'}")
+    print(
+        f"{prepared.commit.spec.public_url} at {prepared.commit.id[:12]}, decided by {prepared.spec.file or 'no file'}"
+    )
     print(f"  from the base  {counts['from_base']} packages")
     for name, _, new, size in added:
         print(f"  added          {name} {new}  ({size / 1e6:.1f} MB)")

@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
         "launch", help="build if needed, then start a notebook server with Dask workers", parents=[common, building]
     )
     launch.add_argument("--workers", type=_count, default=2, metavar="N", help="Dask workers (default: 2)")
-    launch.add_argument("--cpus", type=float, metavar="N", help="processors for server and workers (default: the site's)")
+    launch.add_argument(
+        "--cpus", type=float, metavar="N", help="processors for server and workers (default: the site's)"
+    )
     launch.add_argument("--memory", metavar="SIZE", help="memory for server and workers, as 4G (default: the site's)")
     launch.add_argument("--port", type=int, metavar="PORT", help="port on this machine (default: any free one)")
     launch.add_argument("--new", action="store_true", help="start another server even if this image runs already")
@@ -110,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
 def _common() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--site", type=Path, metavar="FILE", help="the site's configuration (default: see docs)")
-    common.add_argument("--registry", metavar="HOST/PREFIX", help="where images go, or oci:DIRECTORY (default: the site's)")
+    common.add_argument(
+        "--registry", metavar="HOST/PREFIX", help="where images go, or oci:DIRECTORY (default: the site's)"
+    )
     common.add_argument("--json", action="store_true", help="print JSON on standard output")
     common.add_argument("--debug", action="store_true", help="log what is done, and show where an error came from")
     return common

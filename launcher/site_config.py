@@ -1,7 +1,8 @@
 """A facility as data: ``site.yaml``, validated.
 
-It is looked for where ``--site`` or ``CASABINDER_SITE`` points, else at ``<cache>/site.yaml`` (which ``scripts/bootstrap``
-writes for the registry it starts), else the defaults below hold. Reference: docs/reference/site-yaml.md.
+It is looked for where ``--site`` or ``CASABINDER_SITE`` points, else at ``<cache>/site.yaml`` (which
+``scripts/bootstrap`` writes for the registry it starts), else the defaults below hold. Reference:
+docs/reference/site-yaml.md.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ def load_site(path: Path | None = None) -> Site:
         site = Site.model_validate(document)
     except OSError as error:
         raise CasabinderError(f"the site configuration {file} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CasabinderError(f"the site configuration {file} is not UTF-8 text; save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise CasabinderError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:

@@ -1,9 +1,10 @@
 """Finds the file that decides a repository's environment and reads it.
 
-Files are looked for in ``binder/``, else ``.binder/``, else the root, as repo2docker does. The first of these decides:
-``requirements.txt``, ``pyproject.toml`` with a ``[project]``, or nothing (the base as it is). ``runtime.txt`` may narrow
-the Python version; ``start`` is run by the image's entry point. A file of the conventions that this version can't honour
-is named and refused: an image that silently lacks half its environment helps nobody (reference: docs/reference/environment-files.md).
+Files are looked for in ``binder/``, else ``.binder/``, else the root, as repo2docker does. The first of these
+decides: ``requirements.txt``, ``pyproject.toml`` with a ``[project]``, or nothing (the base as it is).
+``runtime.txt`` may narrow the Python version; ``start`` is run by the image's entry point. A file of the conventions
+that this version can't honour is named and refused: an image that silently lacks half its environment helps nobody
+(reference: docs/reference/environment-files.md).
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ def _decide(tree: Tree, directory: str, names: set[str]) -> EnvironmentSpec:
         return EnvironmentSpec("requirements", path, requirements, constraints, notes=notes)
     if "pyproject.toml" in names:
         path = _join(directory, "pyproject.toml")
-        spec = read_pyproject(path, tree.read(path) or b"", names)
+        content = tree.read(path)
+        if content is None:
+            raise EnvironmentFileError(f"{path} is not a file, or a symlink to none; make it a file")
+        spec = read_pyproject(path, content, names)
         if spec is not None:
             return replace(spec, notes=notes)
     _refuse((*_LOCKS, *_WEAKER), directory, names)

@@ -1,8 +1,8 @@
 """Reads ``requirements.txt`` as pip does (Requirements File Format), as far as wheels from an index go.
 
-Understood: requirement lines with extras, markers and hashes, comments, line continuation, ``-r`` and ``-c`` of files in
-the repository. What needs code to run or another place to fetch from (``-e``, paths, URLs, index options) is refused
-with its line, not ignored.
+Understood: requirement lines with extras, markers and hashes, comments, line continuation, ``-r`` and ``-c`` of files
+in the repository. What needs code to run or another place to fetch from (``-e``, paths, URLs, index options) is
+refused with its line, not ignored.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _INCLUDE = re.compile(r"(?P<option>-r|-c|--requirement|--constraint)[= ]?\s*(?P<
 _HARMLESS = re.compile(r"(--only-binary|--prefer-binary|--no-cache-dir|--require-hashes)\b.*")
 _VCS_OR_URL = re.compile(r"(git|hg|svn|bzr)\+|\w+://|^\.{0,2}/|^\.$|\.(whl|zip|tar\.gz)$")
 _DEEPEST = 10
+_MOST_FILES = 100
 
 ReadFile = Callable[[str], bytes | None]
 
@@ -30,6 +31,7 @@ ReadFile = Callable[[str], bytes | None]
 class _Found:
     requirements: list[StatedRequirement] = field(default_factory=list)
     constraints: list[StatedRequirement] = field(default_factory=list)
+    files: int = 0
 
 
 def read_requirements(path: str, read: ReadFile) -> tuple[tuple[StatedRequirement, ...], tuple[StatedRequirement, ...]]:
@@ -45,8 +47,13 @@ def read_requirements(path: str, read: ReadFile) -> tuple[tuple[StatedRequiremen
 
 def _read(path: str, read: ReadFile, found: _Found, *, constraint: bool, including: tuple[str, ...]) -> None:
     content = read(path)
-    if content is None:
+    if content is None and including:
         raise EnvironmentFileError(f"{including[-1]} includes {path}, which is not in the repository")
+    if content is None:
+        raise EnvironmentFileError(f"{path} is not a file, or a symlink to none; make it a file")
+    found.files += 1
+    if found.files > _MOST_FILES:
+        raise EnvironmentFileError(f"{path}: more than {_MOST_FILES} files are included; put them into one")
     for number, line in _logical_lines(_decode(content, path)):
         source = f"{path}, line {number}"
         include = _INCLUDE.fullmatch(line)
@@ -67,24 +74,28 @@ def _read(path: str, read: ReadFile, found: _Found, *, constraint: bool, includi
 def _requirement(line: str, source: str) -> StatedRequirement:
     if line.startswith("-"):
         option = line.split()[0].split("=")[0]
-        reason = {
-            "-e": "editable installs are not supported; the repository's own modules can be imported as they are",
-            "--editable": "editable installs are not supported; the repository's own modules can be imported as they are",
-        }.get(option, f"the option {option} is not supported; the facility decides where packages come from")
+        if option in ("-e", "--editable"):
+            reason = "editable installs are not supported; the repository's own modules can be imported as they are"
+        else:
+            reason = f"the option {option} is not supported; the facility decides where packages come from"
         raise EnvironmentFileError(f"{source}: {reason}; remove the line")
     hashes = tuple(match[1] for match in _HASH.finditer(f" {line}"))
     text = _HASH.sub("", f" {line}").strip()
-    if _VCS_OR_URL.search(text.partition(";")[0].split("[")[0].strip()) or " @ " in text:
-        raise EnvironmentFileError(
-            f"{source}: {text!r} does not come from the package index; give a released version instead"
-        )
+    elsewhere = EnvironmentFileError(
+        f"{source}: {text!r} does not come from the package index; give a released version instead"
+    )
+    if _VCS_OR_URL.search(text.partition(";")[0].split("[")[0].strip()):
+        raise elsewhere
     try:
-        return StatedRequirement(Requirement(text), source, hashes)
+        requirement = Requirement(text)
     except InvalidRequirement as error:
         reason = str(error).splitlines()[0]
         raise EnvironmentFileError(
             f"{source}: {text!r} is not a requirement ({reason}); write it like `name` or `name==1.2`"
         ) from error
+    if requirement.url:
+        raise elsewhere
+    return StatedRequirement(requirement, source, hashes)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

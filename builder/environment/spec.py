@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from packaging.specifiers import SpecifierSet
@@ -39,7 +39,7 @@ class EnvironmentSpec:
     file: str = ""
     requirements: tuple[StatedRequirement, ...] = ()
     constraints: tuple[StatedRequirement, ...] = ()
-    python: SpecifierSet = SpecifierSet()
+    python: SpecifierSet = field(default_factory=SpecifierSet)
     python_source: str = ""
     import_paths: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
