@@ -10,6 +10,7 @@ What a request means is not known here (``client.py`` and ``upload.py`` know). T
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import random
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 ATTEMPTS = 6
+ATTEMPTS_UNSEEN = 3  # for a registry that has never answered: more likely a wrong address than a passing fault
 BACKOFF_SECONDS = 0.5
 BACKOFF_SECONDS_MAX = 15.0
 RETRY_AFTER_SECONDS_MAX = 120.0
@@ -90,6 +92,7 @@ class RegistryTransport:
         self._insecure = insecure
         self._scheme = "http" if insecure else None if insecure is None and self._loopback else "https"
         self._scheme_lock = threading.Lock()
+        self._answered = False
         self._sleep = sleep
         if credentials is None or isinstance(credentials, Credentials):
             given = credentials
@@ -190,20 +193,19 @@ class RegistryTransport:
             self._sleep(limit * _random.uniform(0.5, 1.0))
 
     def _retrying(self, once: Callable[[], Result]) -> Result:
-        for attempt in range(1, ATTEMPTS):
+        for attempt in itertools.count(1):
             try:
                 return once()
             except RegistryFaultError as fault:
                 if not fault.transient:
                     raise
-                _log.info("%s; try %d of %d failed", fault, attempt, ATTEMPTS)
+                attempts = ATTEMPTS if self._answered else ATTEMPTS_UNSEEN
+                if attempt >= attempts:
+                    fault.args = (f"{fault} (tried {attempt} times)",)
+                    raise
+                _log.info("%s; try %d of %d failed", fault, attempt, attempts)
                 self.pause(attempt, fault.retry_after)
-        try:
-            return once()
-        except RegistryFaultError as fault:
-            if fault.transient:
-                fault.args = (f"{fault} (tried {ATTEMPTS} times)",)
-            raise
+        raise AssertionError("counting has no end")
 
     def _exchange(
         self,
@@ -263,9 +265,11 @@ class RegistryTransport:
         content = body() if callable(body) else body
         try:
             request = self._http.build_request(method, url, headers=sent, content=content, timeout=limits)
-            return self._http.send(request, stream=True)
+            response = self._http.send(request, stream=True)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise self._unreachable(error, url, doing) from error
+        self._answered = True
+        return response
 
     def _origin(self, doing: str) -> str:
         """Return ``scheme://host:port``; for a loopback host, find out (once it answers) which scheme it speaks."""

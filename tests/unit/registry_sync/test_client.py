@@ -293,10 +293,10 @@ def test_nobody_there(pauses: list[float]) -> None:
     for insecure in (True, None):
         with (
             RegistryClient(address, credentials=None, insecure=insecure, sleep=pauses.append) as client,
-            pytest.raises(RegistryError, match=f"no connection to {address} .*Connection refused.*check its address"),
+            pytest.raises(RegistryError, match=f"no connection to {address} .*Connection refused.*tried 3 times"),
         ):
             client.head_manifest("a", "v1")
-    assert len(pauses) == 10
+    assert len(pauses) == 4, "a registry that never answered is given up sooner than one that did"
 
 
 def test_what_is_no_registry(client: RegistryClient, registry: FaultRegistry) -> None:
