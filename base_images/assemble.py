@@ -97,7 +97,9 @@ class BaseRecord:
 def base_identity(definition: Definition, workshop: Workshop) -> str:
     """Return the tag of the base that ``definition`` makes here and now; no network is touched."""
     runtime, _ = build_runtime_wheel(workshop.cache / "wheels")
-    own = sha256_digest(canonical_json([_describe(entry) for entry in image_files.own_entries()]))
+    own = sha256_digest(
+        canonical_json([_describe(entry) for entry in image_files.own_entries(definition.document.python)])
+    )
     certificates = [name for name, _ in workshop.certificate_texts()]
     return definition.identity(runtime.sha256, own, *certificates)
 
@@ -182,7 +184,7 @@ def build_base(
         environments[name] = InstalledEnvironment(
             install_prefix, definition.requirements[name], tuple(sorted(installed, key=lambda package: package.name))
         )
-    own += image_files.own_entries()
+    own += image_files.own_entries(definition.document.python)
     layers += [*tail, _small_layer(workshop.layers, "casabinder's own files", own)]
 
     image = make_image(

@@ -23,6 +23,7 @@ HOME = "/home/jovyan"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 SEARCH_PATH = f"{SERVER_PREFIX}/commands:{ANALYSIS_PREFIX}/bin:{SERVER_PREFIX}/bin:/usr/local/bin:/usr/bin:/bin"
 _COMMANDS = ("jupyter-lab", "jupyter-labhub", "jupyter-server", "jupyterhub-singleuser")
+_ICONS = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
 _SHARE = "usr/local/share/casabinder"
 
 # Debian's /etc/profile resets PATH for login shells; terminals of JupyterLab are such shells.
@@ -61,8 +62,12 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def own_entries() -> list[Entry]:
-    """Return the files that casabinder itself adds."""
+# JupyterLab asks every new user whether to fetch news from the network: a facility's temporary servers should not.
+_LAB_SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+
+
+def own_entries(python: str) -> list[Entry]:
+    """Return the files that casabinder itself adds to a base with this Python (``X.Y``)."""
     entrypoint = (RUNTIME / "casabinder-entrypoint").read_bytes()
     entries = [
         Entry("usr/local/bin/casabinder-entrypoint", "file", entrypoint, mode=0o755),
@@ -71,6 +76,10 @@ def own_entries() -> list[Entry]:
         Entry("etc/casabinder", "directory", mode=0o755),
         Entry(REPO_DIR.strip("/"), "directory", mode=0o755, uid=1000, gid=1000),
     ]
+    settings = f"{SERVER_PREFIX}/share/jupyter/lab/settings/overrides.json".strip("/")
+    entries.append(Entry(settings, "file", canonical_json(_LAB_SETTINGS)))
+    icons = f"{ANALYSIS_PREFIX}/lib/python{python}/site-packages/ipykernel/resources"
+    entries += [Entry(f"{_SHARE}/kernels/python3/{icon}", "symlink", target=f"{icons}/{icon}") for icon in _ICONS]
     commands = f"{SERVER_PREFIX}/commands".strip("/")
     entries += [Entry(f"{commands}/{name}", "symlink", target=f"../bin/{name}") for name in _COMMANDS]
     return entries

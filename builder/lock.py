@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from builder.base import Base, InstalledPackage
     from builder.environment.spec import EnvironmentSpec, StatedRequirement
     from builder.target import PythonTarget
+    from builder.wheelhouse import Wheelhouse
 
 _REMEMBERED_SECONDS = 24 * 3600.0
 
@@ -69,6 +70,16 @@ class Lock:
     def gone(self) -> tuple[LockedPackage, ...]:
         """The packages of the base that are not to be seen in the image."""
         return tuple(sorted((*self.removed, *(old for old, _ in self.replaced))))
+
+    def sized(self, wheelhouse: Wheelhouse) -> Lock:
+        """Return the lock with the sizes of the wheels that get layers, which their grouping depends on."""
+        sized = {package.sha256: package for package in wheelhouse.sized(self.layered)}
+        return replace(
+            self,
+            packages=tuple(sized.get(package.sha256, package) for package in self.packages),
+            added=tuple(sized[package.sha256] for package in self.added),
+            replaced=tuple((old, sized[new.sha256]) for old, new in self.replaced),
+        )
 
     def report(self) -> dict[str, int]:
         """Return the counts of the record: ``from_base``, ``added``, ``replaced``."""

@@ -52,6 +52,12 @@ class BuildPlan:
     wheels: tuple[PlannedLayer, ...]
     above: tuple[EntryLayer, ...]
 
+    @property
+    def whats(self) -> list[str]:
+        """A text for people for every layer above the base, bottom first."""
+        wheels = [layer.what for layer in self.wheels]
+        return [*(layer.what for layer in self.below), *wheels, *(layer.what for layer in self.above)]
+
 
 def plan(base: Base, lock: Lock, spec: EnvironmentSpec, tree: Tree) -> BuildPlan:
     """Return the plan of an image. The sizes of ``lock.layered`` must be known, since they decide the grouping."""

@@ -56,8 +56,8 @@ def put_part(store: Store, repository: str, part: Part, progress: Callable[[int]
         store.put_blob(repository, part.descriptor, lambda: local.open("rb"), progress)
         return "uploaded"
     if part.origin is not None:
-        source, source_repository = part.origin
-        copy_blob(source, source_repository, part.descriptor, store, repository, progress)
+        origin, origin_repository = part.origin
+        copy_blob(origin, origin_repository, part.descriptor, store, repository, progress)
         return "copied"
     raise CasabinderError(
         f"the layer {digest} is neither in the registry nor in the cache any more; build again with --rebuild"

@@ -16,7 +16,7 @@ from registry_sync.files import write_atomically
 from registry_sync.manifest import Descriptor, canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from registry_sync.store import Store
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 RECORD_TYPE = "application/vnd.casabinder.record.v1+json"
 LOCK_TYPE = "application/vnd.casabinder.lock.v1+toml"
 COMMIT_ANNOTATION = "org.casabinder.commit"
+
+Source = Literal["base", "mounted", "cached", "uploaded"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class LayerFacts:
     digest: str
     bytes: int
     what: str
-    source: Literal["base", "mounted", "cached", "uploaded"]
+    source: Source
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class ImageRecord:
     bytes: Mapping[str, int]
     seconds: Mapping[str, float] = field(default_factory=dict)
     cached: bool = False
+    subdirectory: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as a JSON object."""
@@ -82,7 +85,7 @@ class ImageRecord:
             fields["base"] = BaseFacts(**fields["base"])
             fields["layers"] = tuple(LayerFacts(**layer) for layer in fields["layers"])
             return cls(**fields)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise CasabinderError("the image's record can't be read; build it again with --rebuild") from error
 
 
@@ -117,13 +120,24 @@ def attach_record(store: Store, repository: str, subject: Descriptor, record: Im
 
 
 def read_record(store: Store, repository: str, digest: str, commit: str) -> ImageRecord | None:
-    """Return the record attached to an image for ``commit``, or ``None``."""
-    for referrer in reversed(store.referrers(repository, digest, RECORD_TYPE)):
+    """Return the newest record attached to an image for ``commit``, or ``None``."""
+    found = [record for record in _records(store, repository, digest, commit) if record.commit == commit]
+    return max(found, key=lambda record: record.created, default=None)
+
+
+def read_records(store: Store, repository: str, digest: str) -> list[ImageRecord]:
+    """Return all records of an image, newest first; raise :class:`CasabinderError` if there is none."""
+    found = sorted(_records(store, repository, digest), key=lambda record: record.created, reverse=True)
+    if not found:
+        raise CasabinderError(f"{repository}@{digest} carries no record; it was not built by casabinder")
+    return found
+
+
+def _records(store: Store, repository: str, digest: str, commit: str | None = None) -> Iterator[ImageRecord]:
+    for referrer in store.referrers(repository, digest, RECORD_TYPE):
         artifact = store.get_manifest(repository, referrer.digest)
-        if artifact.annotations.get(COMMIT_ANNOTATION) == commit and artifact.layers:
-            document = json.loads(store.read_blob(repository, artifact.layers[0].digest))
-            return ImageRecord.from_json(document)
-    return None
+        if artifact.layers and commit in (None, artifact.annotations.get(COMMIT_ANNOTATION)):
+            yield ImageRecord.from_json(json.loads(store.read_blob(repository, artifact.layers[0].digest)))
 
 
 def read_lock(store: Store, repository: str, digest: str) -> str:

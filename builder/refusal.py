@@ -45,7 +45,7 @@ def explain_refusal(proof: str, wanted: Sequence[StatedRequirement], file: str, 
     if unknown and canonicalize_name(unknown[1]) in {canonicalize_name(item.requirement.name) for item in culprits}:
         return f"{where}: the package index has no package {unknown[1]!r}; check the spelling"
     if alone and _NO_WHEEL.search(proof):
-        return f"{where}: {asked} has no wheel that fits {platform}, and nothing is built from source; choose another version"
+        return f"{where}: {asked} has no wheel for {platform}, and nothing is built from source; choose another version"
     if alone and _NO_VERSION.search(proof):
         return f"{where}: the package index has no version that fits {asked}; choose another version"
     own = {canonicalize_name(Requirement(line).name) for line in base.inventory.analysis.requirements}

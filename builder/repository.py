@@ -115,6 +115,8 @@ class Tree:
             mode, kind, blob, size = listing.split("\t")[0].split()
             if kind != "blob":
                 return None
+            if not size.isdecimal():  # git says BAD
+                raise RepositoryError(f"the cache {self.git_dir} is damaged; delete it and build again")
             if int(size) > limit:
                 raise RepositoryError(f"{path} has {size} bytes; an environment file may have {limit}")
             content = _git(self.git_dir).cat_file("blob", blob, stdout_as_string=False, strip_newline_in_stdout=False)
@@ -141,8 +143,10 @@ class Tree:
         return listing.startswith("040000 tree")
 
 
-def resolve_ref(spec: RepoSpec) -> Commit:
+def resolve_ref(spec: RepoSpec, ca_bundle: Path | None = None) -> Commit:
     """Ask the repository for its refs and return the commit that ``spec.ref`` names. Fetches nothing.
+
+    ``ca_bundle`` are the certificates to trust instead of git's own, for repositories behind a private CA.
 
     Raises :class:`RepositoryError` with one sentence: no such repository, no such ref, no access.
     """
@@ -150,7 +154,7 @@ def resolve_ref(spec: RepoSpec) -> Commit:
     if _COMMIT.fullmatch(spec.ref):
         return Commit(spec, spec.ref, spec.ref)
     try:
-        listing = str(_git().ls_remote("--", spec.location))
+        listing = str(_git(ca_bundle=ca_bundle).ls_remote("--", spec.location))
     except GitCommandError as error:
         raise RepositoryError(_explain(error, spec)) from error
     refs: dict[str, str] = {}
@@ -173,7 +177,7 @@ def resolve_ref(spec: RepoSpec) -> Commit:
     raise RepositoryError(f"{spec.public_url} has no branch or tag {spec.ref!r}{hint or _similar(spec.ref, refs)}")
 
 
-def checkout(commit: Commit, cache: Path) -> Tree:
+def checkout(commit: Commit, cache: Path, ca_bundle: Path | None = None) -> Tree:
     """Fetch the commit (only it, no history) into the bare cache and return its tree.
 
     Raises :class:`RepositoryError` when the repository does not have it, or it names no such subdirectory.
@@ -185,7 +189,7 @@ def checkout(commit: Commit, cache: Path) -> Tree:
             git_dir.parent.mkdir(parents=True, exist_ok=True)
             _git().init("--bare", "--quiet", "--", str(git_dir))
         if not _has(git_dir, commit.id):
-            _fetch(git_dir, commit)
+            _fetch(git_dir, commit, ca_bundle)
         tree_id = _git(git_dir).rev_parse("--verify", "--end-of-options", f"{commit.id}^{{tree}}")
     except OSError as error:
         raise disk_error(error, cache) from error
@@ -197,11 +201,10 @@ def checkout(commit: Commit, cache: Path) -> Tree:
     return tree
 
 
-def _fetch(git_dir: Path, commit: Commit) -> None:
-    git, location = _git(git_dir), commit.spec.location
+def _fetch(git_dir: Path, commit: Commit, ca_bundle: Path | None) -> None:
+    git, location = _git(git_dir, ca_bundle), commit.spec.location
     options = ("--no-tags", "--quiet", "--no-write-fetch-head", "--recurse-submodules=no", "--no-auto-gc")
-    # A pack per fetch, kept under a ref of its own so that a clean-up of the cache can't take it.
-    keep = f"refs/casabinder/{commit.id}"
+    keep = _kept(commit.id)
     with suppress(GitCommandError):
         git.fetch(*options, "--depth=1", "--", location, f"{commit.id}:{keep}")
         return
@@ -211,31 +214,42 @@ def _fetch(git_dir: Path, commit: Commit) -> None:
             git.fetch(*options, "--depth=1", "--", location, f"{commit.ref}:{keep}")
     if not _has(git_dir, commit.id):
         git.fetch(*options, "--", location, "+refs/heads/*:refs/remotes/*", "+refs/tags/*:refs/remote-tags/*")
-    if not _has(git_dir, commit.id):
-        raise RepositoryError(f"{commit.spec.public_url} has no commit {commit.id}")
+        try:
+            git.update_ref(keep, commit.id)
+        except GitCommandError as error:
+            raise RepositoryError(f"{commit.spec.public_url} has no commit {commit.id}") from error
+
+
+def _kept(commit: str) -> str:
+    """Every fetched commit has a ref of its own: git sets it once all objects are there, and no clean-up takes them."""
+    return f"refs/casabinder/{commit}"
 
 
 def _has(git_dir: Path, commit: str) -> bool:
     try:
-        _git(git_dir).cat_file("-e", f"{commit}^{{tree}}")
+        return str(_git(git_dir).rev_parse("--verify", "--quiet", f"{_kept(commit)}^{{commit}}")) == commit
     except GitCommandError:
         return False
-    return True
 
 
-def _git(git_dir: Path | None = None) -> Git:
+def _git(git_dir: Path | None = None, ca_bundle: Path | None = None) -> Git:
     git = Git(git_dir)
+    if ca_bundle is not None:
+        git.update_environment(GIT_SSL_CAINFO=str(ca_bundle))
     git.update_environment(
         GIT_TERMINAL_PROMPT="0",
         GIT_ASKPASS="true",
         SSH_ASKPASS="true",
         GIT_SSH_COMMAND="ssh -o BatchMode=yes",
         GIT_ALLOW_PROTOCOL=":".join(_SCHEMES),
-        GIT_CONFIG_COUNT="2",
+        GIT_CONFIG_COUNT="3",
         GIT_CONFIG_KEY_0="core.hooksPath",
         GIT_CONFIG_VALUE_0="/dev/null",
         GIT_CONFIG_KEY_1="safe.directory",
         GIT_CONFIG_VALUE_1="*",
+        # Packs arrive whole; loose objects would stay behind when the disk fills up halfway.
+        GIT_CONFIG_KEY_2="fetch.unpackLimit",
+        GIT_CONFIG_VALUE_2="1",
         LC_ALL="C",
     )
     return git

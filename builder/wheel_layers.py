@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from builder.layers.errors import LayerError
 from builder.layers.grouping import WheelSize, group, group_key, merge_entries
 from builder.layers.wheel import InstallTarget, layer_key, metadata, open_wheel, wheel_entries
 
@@ -68,8 +71,9 @@ def make_wheel_layers(
         if known is None or known.blob is None:
             paths = wheelhouse.fetch(plan.packages, downloaded)
             known = cache.build(plan.key, plan.what, lambda: _entries(plan, target, paths))
-        made(known)
-        return known
+        layer = replace(known, what=plan.what)
+        made(layer)
+        return layer
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         return list(pool.map(make, planned))
@@ -78,7 +82,22 @@ def make_wheel_layers(
 def _entries(plan: PlannedLayer, target: InstallTarget, paths: Mapping[str, Path]) -> list[Entry]:
     with ExitStack() as stack:
         wheels = [(p.name, stack.enter_context(open_wheel(paths[p.sha256]))) for p in plan.packages]
+        for package, (_, wheel) in zip(plan.packages, wheels, strict=True):
+            _check_python(package, metadata(wheel).requires_python, target.python)
         return merge_entries((name, wheel_entries(wheel, target)) for name, wheel in wheels)
+
+
+def _check_python(package: LockedPackage, requires: str, python: str) -> None:
+    """Refuse a wheel that is for no release of this Python: uv takes no notice of upper limits, unlike pip."""
+    try:
+        fits = any(SpecifierSet(requires).filter(f"{python}.{micro}" for micro in range(100)))
+    except InvalidSpecifier:
+        fits = True  # nobody can tell
+    if not fits:
+        raise LayerError(
+            f"{package} is for Python {requires}, and the image has {python}; choose another version of "
+            f"{package.name}, or another base with --base"
+        )
 
 
 def inspect_wheel(path: Path, target: InstallTarget) -> tuple[WheelMetadata, tuple[str, ...]]:

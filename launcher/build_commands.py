@@ -67,7 +67,7 @@ def _print_plan(prepared: Prepared, *, as_json: bool) -> None:
             "added": [{"name": name, "version": new, "bytes": size} for name, _, new, size in added],
             "replaced": [{"name": name, "from": old, "to": new, "bytes": size} for name, old, new, size in replaced],
             "removed": [{"name": package.name, "version": package.version} for package in lock.removed],
-            "layers": [layer.what for layer in (*prepared.plan.below, *prepared.plan.wheels, *prepared.plan.above)],
+            "layers": prepared.plan.whats,
         }
         print(json.dumps(document, indent=2))
         return

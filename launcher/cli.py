@@ -6,6 +6,7 @@ Nothing heavy is imported before it is known which command runs, so that ``--hel
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import sys
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         context = open_context(arguments.site, arguments.registry)
         command: Command = arguments.load()
-        with context.facility.store:
+        with contextlib.closing(context.facility.store):
             return command(context, arguments)
     except CasabinderError as error:
         if getattr(arguments, "json", False):

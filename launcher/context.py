@@ -10,7 +10,7 @@ from pathlib import Path
 
 from base_images.assemble import Workshop, base_identity, base_repository
 from base_images.definition import CATALOGUE, Definition, catalogue, load_definition
-from builder.build import BaseChoice, Facility
+from builder.facility import BaseChoice, Facility
 from builder.resolver import PackageIndex
 from launcher.site_config import Site, cache_directory, load_site
 from registry_sync.client import RegistryClient

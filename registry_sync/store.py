@@ -21,6 +21,9 @@ class Store(Protocol):
     pass); :class:`~registry_sync.errors.NotFoundError`, or ``None`` where the return type says so, means a clear "no".
     """
 
+    def close(self) -> None:
+        """Give connections back; the store is not used afterwards."""
+
     def head_manifest(self, repository: str, reference: str) -> Descriptor | None:
         """Return what ``reference`` points at, or ``None`` if there is no such manifest."""
 
@@ -51,7 +54,7 @@ class Store(Protocol):
     ) -> None:
         """Store ``descriptor.size`` bytes read from ``source()`` (called again when an upload must start over).
 
-        ``progress`` is called with the number of bytes that went out since its last call.
+        ``progress`` is called with the number of bytes that the store has accepted since its last call.
         """
 
     def mount_blob(self, repository: str, digest: str, source_repository: str) -> bool:

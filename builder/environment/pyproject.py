@@ -60,8 +60,8 @@ def _requirements(path: str, project: dict[str, Any]) -> list[StatedRequirement]
     for number, text in enumerate(dependencies, start=1):
         source = f"{path}, dependency {number}"
         try:
-            requirement = Requirement(str(text))
-        except InvalidRequirement as error:
+            requirement = Requirement(text)
+        except (InvalidRequirement, TypeError) as error:
             raise EnvironmentFileError(f"{source}: {text!r} is not a requirement; write it like `name>=1.2`") from error
         if requirement.url:
             raise EnvironmentFileError(

@@ -91,7 +91,7 @@ class LayerCache:
         """
         known = self.get(key)
         if known and known.blob:
-            return known
+            return replace(known, what=what)
         made = entries()
         with self._disk(), self._new_file(self._blobs) as temporary:
             with temporary.open("wb") as sink:

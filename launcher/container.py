@@ -1,0 +1,214 @@
+"""A notebook's container as data: name, labels, environment, limits, and the arguments of ``docker create``.
+
+Nothing here talks to anybody, so what a launch does can be read in a golden test. The names and labels carry the state
+of the launcher: which servers there are is known to the engine alone. The name follows from what is launched, so the
+same launch twice meets its own container.
+
+The container has no secret in its arguments, environment or labels. The server's token is a file in a volume of the
+container, to which the environment names the path; the session adds its TLS material there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import tarfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from registry_sync.errors import CasabinderError
+from registry_sync.manifest import canonical_json
+from registry_sync.reference import ImageReference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from builder.record import ImageRecord
+
+PORT = 8888
+USER = 1000
+SECRETS = "/run/casabinder"
+TOKEN_FILE = f"{SECRETS}/token"
+HOST = "host.docker.internal"  # this machine, seen from the container
+LABEL = "org.casabinder"
+NOTEBOOK = f"{LABEL}.notebook"
+PROCESSES = 4096
+MEBIBYTE = 2**20
+WORKER_MINIMUM = 256 * MEBIBYTE  # the analysis packages alone take about as much
+
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)i?B?", re.IGNORECASE)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """What one launch asks for: workers at the start (``maximum``: to scale to), limits, own variables, a port.
+
+    ``memory`` (as ``4G``; units are powers of 1024) and ``cpus`` hold for server and workers together.
+    """
+
+    workers: int = 2
+    cpus: float = 2.0
+    memory: str = "4G"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    port: int | None = None
+    maximum: int = 0
+
+    @property
+    def most_workers(self) -> int:
+        """How many workers the session may have."""
+        return max(self.workers, self.maximum) if self.workers else 0
+
+
+@dataclass(frozen=True)
+class Container:
+    """What ``docker create`` is told."""
+
+    name: str
+    image: str
+    labels: Mapping[str, str]
+    environment: Mapping[str, str]
+    cpus: float
+    memory: int
+    port: int | None
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of ``docker create``; it reads the environment from its standard input."""
+        port = "" if self.port is None else str(self.port)
+        options = ["--name", self.name, "--env-file", "/dev/stdin"]
+        for name, value in self.labels.items():
+            options += ["--label", f"{name}={value}"]
+        options += ["--user", f"{USER}:{USER}", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+        options += ["--pids-limit", str(PROCESSES), "--cpus", f"{self.cpus:g}"]
+        options += ["--memory", str(self.memory), "--memory-swap", str(self.memory)]
+        options += ["--mount", f"type=volume,destination={SECRETS}", "--log-driver", "local"]
+        options += ["--publish", f"127.0.0.1:{port}:{PORT}", "--add-host", f"{HOST}:host-gateway"]
+        return ["create", *options, self.image]
+
+    def environment_file(self) -> bytes:
+        """Return the environment as ``--env-file`` wants it: kept out of the arguments, which anybody here can read."""
+        return "".join(f"{name}={value}\n" for name, value in self.environment.items()).encode()
+
+
+def describe(record: ImageRecord, options: LaunchOptions, name: str, owner: str) -> Container:
+    """Return the container of a launch; raise :class:`CasabinderError` for options that can't work."""
+    memory = parse_memory(options.memory)
+    labels = {
+        NOTEBOOK: record.image_id,
+        f"{LABEL}.env-id": record.env_id,
+        f"{LABEL}.digest": record.digest,
+        f"{LABEL}.repo": record.repo,
+        f"{LABEL}.ref": record.ref,
+        f"{LABEL}.commit": record.commit,
+        f"{LABEL}.workers": str(options.workers),
+        f"{LABEL}.owner": owner,
+    }
+    own = {
+        "BINDER_REF_URL": commit_url(record.repo, record.commit),
+        "BINDER_REPO_URL": record.repo,
+        "CASABINDER_ENV_ID": record.env_id,
+        "CASABINDER_IMAGE": record.image,
+        "CASABINDER_IMAGE_DIGEST": record.digest,
+        "CASABINDER_POOL": canonical_json(pool(options, memory)).decode(),
+        "CASABINDER_SECRETS": SECRETS,
+        "JUPYTER_TOKEN_FILE": TOKEN_FILE,
+    }
+    _check_environment(options.environment, own)
+    return Container(
+        name=name,
+        image=image_name(record),
+        labels=labels,
+        environment={**dict(sorted(options.environment.items())), **own},
+        cpus=options.cpus,
+        memory=memory,
+        port=options.port,
+    )
+
+
+def image_name(record: ImageRecord) -> str:
+    """Return the image's name by digest."""
+    return f"{ImageReference.parse(record.image).name}@{record.digest}"
+
+
+def pool(options: LaunchOptions, memory: int) -> dict[str, str | int]:
+    """Return the local pool within a limit of ``memory`` bytes: a quarter is the server's, the rest the workers'."""
+    if not options.workers:
+        return {"kind": "local", "workers": 0}
+    share = memory * 3 // 4 // options.most_workers
+    if share < WORKER_MINIMUM:
+        fits = memory * 3 // 4 // WORKER_MINIMUM
+        raise CasabinderError(
+            f"{options.memory} of memory is enough for {fits} Dask workers, not for {options.most_workers}: "
+            "ask for more with --memory, or for fewer with --workers"
+        )
+    return {
+        "kind": "local",
+        "workers": options.workers,
+        "maximum": options.most_workers,
+        "threads": 1,
+        "memory": f"{share // MEBIBYTE}MiB",
+    }
+
+
+def parse_memory(text: str) -> int:
+    """Return the bytes that a size such as ``4G``, ``1.5GiB`` or ``512m`` means."""
+    match = _SIZE.fullmatch(text.strip())
+    size = int(float(match["number"]) * 1024 ** _UNITS[match["unit"].upper()]) if match else 0
+    if size < MEBIBYTE:
+        raise CasabinderError(f"{text!r} is not a size of memory: give one such as 4G or 512M")
+    return size
+
+
+def owner(cache: Path) -> str:
+    """Return the name under which this user's launches from this cache go: two caches are two set-ups."""
+    return hashlib.sha256(f"{os.getuid()} {cache}".encode()).hexdigest()[:12]
+
+
+def server_name(record: ImageRecord, options: LaunchOptions, owned_by: str) -> str:
+    """Return the name of a launch's container: equal for equal launches, different for all others."""
+    what = {
+        "image": record.digest,
+        "commit": record.commit,
+        "owner": owned_by,
+        "options": [options.workers, options.most_workers, options.cpus, options.memory, options.port],
+        "environment": dict(options.environment),
+    }
+    # The repository's slug ends in a hash of its address, of which this hash is as good.
+    slug = ImageReference.parse(record.image).repository.rpartition("/")[2].rpartition("-")[0]
+    return f"casabinder-{slug[:32].rstrip('-')}-{hashlib.sha256(canonical_json(what)).hexdigest()[:6]}"
+
+
+def commit_url(repository: str, commit: str) -> str:
+    """Return where a commit can be looked at, as BinderHub does; the commit itself where no page is known."""
+    page = {"github.com": "tree", "gitlab.com": "-/tree"}.get(urlsplit(repository).hostname or "")
+    return f"{repository.rstrip('/').removesuffix('.git')}/{page}/{commit}" if page else commit
+
+
+def secrets_archive(token: str) -> bytes:
+    """Return a tar file of the secrets directory with the token in it, readable to the container's user alone."""
+    directory = tarfile.TarInfo(SECRETS.rpartition("/")[2])
+    directory.type, directory.mode = tarfile.DIRTYPE, 0o700
+    content = token.encode()
+    file = tarfile.TarInfo(f"{directory.name}/{TOKEN_FILE.rpartition('/')[2]}")
+    file.mode, file.size = 0o400, len(content)
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        for member in (directory, file):
+            member.uid = member.gid = USER
+            archive.addfile(member, io.BytesIO(content))
+    return sink.getvalue()
+
+
+def _check_environment(environment: Mapping[str, str], own: Mapping[str, str]) -> None:
+    for name, value in environment.items():
+        if not _VARIABLE.fullmatch(name):
+            raise CasabinderError(f"{name!r} is not the name of an environment variable")
+        if name in own:
+            raise CasabinderError(f"the environment variable {name} is set by casabinder itself; leave it out")
+        if "\n" in value or "\r" in value or "\0" in value:
+            raise CasabinderError(f"the environment variable {name} has more than one line, which Docker can't pass on")

@@ -1,0 +1,100 @@
+"""``casabinder launch``, ``ps``, ``logs`` and ``stop``: notebook servers on this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from builder.build import build
+from builder.repository import RepoSpec
+from launcher import docker
+from launcher.container import LaunchOptions
+from launcher.progress import choose_reporter
+from registry_sync.errors import CasabinderError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from launcher.context import Context
+    from launcher.servers import Server
+
+
+def launch(context: Context, arguments: Namespace) -> int:
+    """Build the repository's image if need be and start a notebook server from it."""
+    if context.facility.registry.startswith("oci:"):
+        raise CasabinderError("Docker can't start an image of an OCI layout; launch from a registry")
+    reporter = choose_reporter(json_logs=arguments.json_logs, quiet=arguments.quiet)
+    spec = RepoSpec(arguments.repo, arguments.ref, arguments.subdir)
+    record = build(spec, context.base(arguments.base), context.facility, reporter, rebuild=arguments.rebuild)
+    limits = context.site.limits
+    if arguments.workers > limits.workers:
+        raise CasabinderError(
+            f"--workers {arguments.workers} is more than the {limits.workers} that this site allows (limits.workers)"
+        )
+    options = LaunchOptions(
+        workers=arguments.workers,
+        cpus=arguments.cpus or limits.cpus,
+        memory=arguments.memory or limits.memory,
+        port=arguments.port,
+        maximum=limits.workers,
+    )
+    server = docker.launch(record, options, context.facility.cache, _say(quiet=arguments.quiet), new=arguments.new)
+    if arguments.json:
+        print(json.dumps({"server": server.to_json(), "image": record.to_json()}, indent=2))
+    else:
+        print(server.address)
+        print(f"  server    {server.name} (stop it with: casabinder stop {server.name})")
+        print(f"  env_id    {server.env_id}, notebook and {server.workers} Dask workers")
+    if arguments.open:
+        import webbrowser
+
+        webbrowser.open(server.browser_file.as_uri())
+    return 0
+
+
+def ps(context: Context, arguments: Namespace) -> int:
+    """List this user's servers."""
+    found = docker.servers(context.facility.cache)
+    if arguments.json:
+        print(json.dumps([server.to_json() for server in found], indent=2))
+        return 0
+    if not found:
+        print("no notebook server runs here", file=sys.stderr)
+        return 0
+    rows = [("NAME", "STATE", "WORKERS", "COMMIT", "ADDRESS", "REPOSITORY"), *map(_row, found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def logs(context: Context, arguments: Namespace) -> int:
+    """Print a server's log."""
+    for line in docker.logs(context.facility.cache, arguments.name, follow=arguments.follow, tail=arguments.tail):
+        print(line)
+    return 0
+
+
+def stop(context: Context, arguments: Namespace) -> int:
+    """Stop servers by name, or all."""
+    if not arguments.names and not arguments.all:
+        raise CasabinderError("say which server to stop (see `casabinder ps`), or --all")
+    stopped = docker.stop(context.facility.cache, None if arguments.all else arguments.names)
+    if arguments.json:
+        print(json.dumps({"stopped": stopped}))
+    else:
+        print("\n".join(f"stopped {name}" for name in stopped) or "no notebook server runs here")
+    return 0
+
+
+def _row(server: Server) -> tuple[str, ...]:
+    return (server.name, server.state, str(server.workers), server.commit[:12], server.url or "-", server.repo)
+
+
+def _say(*, quiet: bool) -> docker.Say:
+    def say(sentence: str) -> None:
+        if not quiet:
+            print(f"{'launch':<9} {sentence}", file=sys.stderr, flush=True)
+
+    return say

@@ -1,0 +1,265 @@
+"""The whole line on a tiny base: what comes out, what is made twice, and that the bytes are always the same.
+
+After a change of what images are made of (and of ``RECIPE``), write the golden digest anew with::
+
+    CASABINDER_UPDATE_GOLDEN=1 python -m pytest tests/unit/builder/test_build.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest.mock import Mock
+
+import pytest
+
+from builder.build import dry_run
+from builder.layers.errors import LayerError
+from builder.record import read_lock, read_records
+from builder.repository import RepoSpec
+from builder.verify import verify
+from registry_sync.errors import CasabinderError, NotFoundError
+from tests.testbed.git_repository import commit_files, git
+from tests.testbed.packages import built_wheel
+from tests.unit.builder.conftest import Workbench, make_workbench
+from tests.unit.builder.layers.helpers import Found, read_layer
+
+if TYPE_CHECKING:
+    from builder.record import ImageRecord
+    from registry_sync.manifest import Manifest
+
+FILES = {"requirements.txt": "extra==1.0\ncore<2\n", "analysis.py": "import core\n"}
+GOLDEN = Path(__file__).parent / "golden" / "image_digest.txt"
+SITE = "srv/env/lib/python3.13/site-packages"
+
+
+def repository_of(record: ImageRecord) -> str:
+    return record.image.partition("/")[2].rpartition(":")[0]
+
+
+def manifest_of(workbench: Workbench, record: ImageRecord) -> Manifest:
+    repository = repository_of(record)
+    return workbench.store.get_manifest(repository, record.digest)
+
+
+def layers_of(workbench: Workbench, record: ImageRecord) -> list[dict[str, Found]]:
+    repository = repository_of(record)
+    return [
+        read_layer(workbench.store.read_blob(repository, layer.digest))
+        for layer in manifest_of(workbench, record).layers
+    ]
+
+
+def test_the_image_of_a_tiny_base_has_always_the_same_digest(workbench: Workbench) -> None:
+    digest = workbench.run(FILES).digest
+    if os.environ.get("CASABINDER_UPDATE_GOLDEN"):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(digest + "\n")
+    assert digest == GOLDEN.read_text().strip()
+
+
+def test_what_is_in_the_image(workbench: Workbench) -> None:
+    record = workbench.run(FILES)
+    layers = layers_of(workbench, record)
+    whiteouts, wheels, content, identity = layers[-4:]
+    assert sorted(path for path in whiteouts if "/.wh." in path) == [
+        f"{SITE}/.wh.core",
+        f"{SITE}/.wh.core-2.0.dist-info",
+    ]
+    assert wheels[f"{SITE}/core/data/new.txt"].data == b"new"
+    assert f"{SITE}/extra/__init__.py" in wheels
+    assert content["srv/repo/analysis.py"].data == b"import core\n"
+    assert content["srv/repo/analysis.py"].owner == (1000, 1000)
+    document = json.loads(identity["etc/casabinder/env.json"].data)
+    assert document == {
+        "env_id": record.env_id,
+        "image_id": record.image_id,
+        "tree": git(workbench.repository, "rev-parse", "HEAD^{tree}"),
+        "base": {"name": "tiny", "digest": workbench.base.digest},
+        "python": "3.13.5",
+        "lock_sha256": record.lock_sha256,
+        "platform": "linux/amd64",
+        "recipe": 1,
+    }
+    manifest = manifest_of(workbench, record)
+    config = json.loads(workbench.store.read_blob(repository_of(record), manifest.config.digest))
+    assert f"CASABINDER_ENV_ID={record.env_id}" in config["config"]["Env"]
+    assert "PATH=/srv/env/bin:/bin" in config["config"]["Env"]
+    assert config["config"]["Cmd"] == ["jupyter-lab"]
+    assert len(config["rootfs"]["diff_ids"]) == len(manifest.layers) == len(config["history"])
+    everything = manifest.raw + json.dumps(config).encode() + identity["etc/casabinder/env.json"].data
+    for secret in (record.commit, str(workbench.directory), "repo-"):
+        assert secret.encode() not in everything
+
+
+def test_what_the_record_says(workbench: Workbench) -> None:
+    record = workbench.run(FILES)
+    assert record.image == f"registry.test/fac/{RepoSpec(str(workbench.repository)).slug}:{record.image_id}"
+    assert (record.repo, record.ref) == (str(workbench.repository), "HEAD")
+    assert record.commit == git(workbench.repository, "rev-parse", "HEAD")
+    assert (record.base.name, record.base.python) == ("tiny", "3.13")
+    assert record.base.reference == "registry.test/fac/bases/tiny:current"
+    assert record.packages == {"from_base": 2, "added": 1, "replaced": 1}
+    assert record.created == "2001-09-09T01:46:40Z"
+    assert [layer.source for layer in record.layers] == ["base", "base", *["uploaded"] * 4]
+    assert [layer.what for layer in record.layers][2:] == [
+        "removed of the base: core 2.0",
+        "2 packages: core 1.0, extra 1.0",
+        "repository",
+        "env.json",
+    ]
+    assert record.bytes["total"] == sum(layer.bytes for layer in record.layers)
+    assert record.bytes["uploaded"] == record.bytes["new"] == sum(layer.bytes for layer in record.layers[2:])
+    assert not record.cached
+    assert {"resolve", "fetch", "lock", "layers", "push", "total"} == set(record.seconds)
+
+
+def test_the_same_again_costs_nothing(workbench: Workbench) -> None:
+    first = workbench.run(FILES)
+    workbench.index.asked.clear()
+    store = Mock(wraps=workbench.store)
+    again = replace(workbench, facility=replace(workbench.facility, store=store)).run()
+    assert [call[0] for call in store.method_calls] == ["head_manifest"]
+    assert workbench.index.asked == []
+    assert again.cached
+    assert (again.digest, again.image, again.bytes["uploaded"]) == (first.digest, first.image, 0)
+    assert [layer.source for layer in again.layers] == ["base", "base", *["cached"] * 4]
+
+
+def test_another_machine_reads_the_record_from_the_registry(workbench: Workbench) -> None:
+    first = workbench.run(FILES)
+    (workbench.facility.cache / "records").rename(workbench.directory / "away")
+    again = workbench.run()
+    assert (again.digest, again.cached, again.created) == (first.digest, True, first.created)
+
+
+def test_a_commit_with_the_same_tree_gets_a_record_and_an_alias(workbench: Workbench) -> None:
+    first = workbench.run(FILES)
+    git(workbench.repository, "commit", "--quiet", "--amend", "-m", "other words")
+    second = workbench.run()
+    assert second.cached
+    assert second.commit != first.commit
+    assert second.digest == first.digest
+    repository = repository_of(first)
+    assert len(workbench.store.tags(repository)) == 3  # the image and two commits
+    assert {record.commit for record in read_records(workbench.store, repository, first.digest)} == {
+        first.commit,
+        second.commit,
+    }
+    assert workbench.run().commit == second.commit
+
+
+def test_a_new_file_means_new_content_and_the_same_environment(workbench: Workbench) -> None:
+    first = workbench.run(FILES)
+    second = workbench.run({"analysis.py": "import core, extra\n"})
+    assert second.env_id == first.env_id
+    assert second.image_id != first.image_id
+    assert [layer.source for layer in second.layers][2:] == ["cached", "mounted", "uploaded", "uploaded"]
+
+
+def test_a_repository_without_environment_files_is_the_base_and_its_content(workbench: Workbench) -> None:
+    record = workbench.run({"a.py": ""})
+    assert record.packages == {"from_base": 3, "added": 0, "replaced": 0}
+    assert [layer.what for layer in record.layers][2:] == ["repository", "env.json"]
+
+
+def test_a_project_is_imported_from_where_it_lies(workbench: Workbench) -> None:
+    record = workbench.run(
+        {"pyproject.toml": '[project]\nname = "a"\ndependencies = ["core"]\n', "src/a/__init__.py": ""}
+    )
+    paths = layers_of(workbench, record)[-3]
+    assert paths[f"{SITE}/_casabinder_repository.pth"].data == b"/srv/repo/src\n"
+    assert record.packages == {"from_base": 3, "added": 0, "replaced": 0}
+
+
+def test_the_digest_depends_on_neither_place_nor_cache_nor_url(
+    workbench: Workbench, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    first = workbench.run(FILES)
+    other = make_workbench(tmp_path_factory.mktemp("a very different place"), workbench.index)
+    commit_files(other.repository, {"unrelated": "x"})
+    git(other.repository, "rm", "--quiet", "unrelated")
+    second = other.run(FILES)
+    assert second.commit != first.commit
+    assert (second.digest, second.env_id, second.image_id) == (first.digest, first.env_id, first.image_id)
+
+
+def test_the_lock_of_the_first_build_stays_until_a_rebuild(workbench: Workbench) -> None:
+    first = workbench.run({"requirements.txt": "extra\n"})
+    workbench.index.wheels.append(built_wheel("extra", "3.0"))
+    assert workbench.run().digest == first.digest
+    rebuilt = workbench.run(rebuild=True)
+    assert rebuilt.env_id != first.env_id
+    assert workbench.run().digest == rebuilt.digest
+
+
+def test_a_dry_run_changes_nothing(workbench: Workbench) -> None:
+    commit_files(workbench.repository, FILES)
+    before = sorted(path for path in workbench.store.root.rglob("*"))
+    prepared = dry_run(RepoSpec(str(workbench.repository)), workbench.choice, workbench.facility)
+    assert prepared.plan.whats[0] == "removed of the base: core 2.0"
+    assert sorted(path for path in workbench.store.root.rglob("*")) == before
+    assert not (workbench.facility.cache / "layers").exists()
+
+
+def test_a_base_that_is_not_there(workbench: Workbench) -> None:
+    workbench.store.delete_manifest(workbench.base.repository, "current")
+    with pytest.raises(CasabinderError, match=r"the base image registry.test/fac/bases/tiny:current is not in the reg"):
+        workbench.run(FILES)
+
+
+def test_a_symlink_out_of_the_repository_ends_before_anything_is_pushed(workbench: Workbench) -> None:
+    commit_files(workbench.repository, {"a": ""}, links={"passwd": "/etc/passwd"})
+    with pytest.raises(LayerError, match="the symlink 'passwd' points to '/etc/passwd', outside the repository"):
+        workbench.run()
+    assert workbench.store.tags(f"fac/{RepoSpec(str(workbench.repository)).slug}") == []
+    assert list(workbench.facility.cache.rglob("*.part")) == []
+
+
+class TestVerify:
+    def digests(self, workbench: Workbench, record: ImageRecord) -> tuple[str, str]:
+        return verify(record.image, workbench.facility, workbench.directory / "scratch")
+
+    @pytest.mark.parametrize(
+        "files",
+        [
+            FILES,
+            {"a.py": ""},
+            {"requirements.txt": "plots<3\n"},
+            {"pyproject.toml": '[project]\nname = "a"\ndependencies = ["extra"]\n'},
+        ],
+    )
+    def test_an_image_is_made_again_from_what_is_stored_with_it(
+        self, workbench: Workbench, files: dict[str, str]
+    ) -> None:
+        record = workbench.run(files)
+        workbench.index.wheels.append(built_wheel("extra", "3.0"))
+        there, made = self.digests(workbench, record)
+        assert there == made == record.digest
+        assert len(list((workbench.directory / "scratch" / "blobs").iterdir())) == len(record.layers) - 2
+
+    def test_another_lock_gives_another_image(self, workbench: Workbench) -> None:
+        record = workbench.run(FILES)
+        repository = repository_of(record)
+        text = read_lock(workbench.store, repository, record.digest)
+        directory = workbench.store.root / repository / "blobs" / "sha256"
+        (stored,) = [path for path in directory.iterdir() if path.read_bytes() == text.encode()]
+        extra = next(wheel for wheel in workbench.index.wheels if (wheel.name, wheel.version) == ("extra", "2.0"))
+        old = next(wheel for wheel in workbench.index.wheels if (wheel.name, wheel.version) == ("extra", "1.0"))
+        forged = (
+            text.replace(old.sha256, extra.sha256)
+            .replace("extra-1.0", "extra-2.0")
+            .replace('name = "extra"\nversion = "1.0"', 'name = "extra"\nversion = "2.0"')
+        )
+        stored.write_text(forged)
+        with pytest.raises(CasabinderError, match="sha256"):  # the registry's own check finds it
+            self.digests(workbench, record)
+
+    def test_an_image_of_somebody_else(self, workbench: Workbench) -> None:
+        with pytest.raises(CasabinderError, match="carries no record; it was not built by casabinder"):
+            verify("registry.test/fac/bases/tiny:current", workbench.facility, workbench.directory)
+        with pytest.raises(NotFoundError):
+            verify("registry.test/fac/other:tag", workbench.facility, workbench.directory)

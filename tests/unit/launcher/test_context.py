@@ -1,0 +1,67 @@
+"""From site.yaml to the objects the builder works with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from base_images.assemble import base_identity
+from launcher.context import open_context
+from registry_sync.errors import CasabinderError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASABINDER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CASABINDER_SITE", raising=False)
+
+
+def test_a_base_of_the_catalogue_is_named_by_its_definition(tmp_path: Path) -> None:
+    context = open_context(registry=f"oci:{tmp_path / 'images'}")
+    choice = context.base(None)
+    assert choice.repository == "bases/coffea-py313"
+    assert choice.reference == base_identity(context.definition("coffea-py313"), context.workshop)
+    assert choice.store is None
+
+
+def test_a_base_elsewhere_has_a_store_of_its_own(tmp_path: Path) -> None:
+    context = open_context(registry=f"oci:{tmp_path / 'images'}")
+    choice = context.base("127.0.0.1:1/group/base:v1")
+    assert str(choice) == "127.0.0.1:1/group/base:v1"
+    assert choice.store is not None
+    choice.store.close()
+
+
+def test_an_unknown_base_is_answered_with_the_catalogue(tmp_path: Path) -> None:
+    context = open_context(registry=f"oci:{tmp_path / 'images'}")
+    with pytest.raises(CasabinderError, match="no base 'coffee'; the catalogue has coffea-py311, coffea-py313"):
+        context.base("coffee")
+
+
+def test_certificates_of_the_site_are_added_to_the_systems(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text(CERTIFICATE)
+    site = tmp_path / "site.yaml"
+    site.write_text(f"registry: 'oci:{tmp_path / 'images'}'\nca_certificates: [ca.pem]\n")
+    context = open_context(site)
+    bundle = context.facility.index.ca_bundle
+    assert bundle is not None
+    assert bundle.read_text().endswith(CERTIFICATE)
+    assert context.workshop.certificates == (tmp_path / "ca.pem",)
+
+
+def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text(f"registry: 'oci:{tmp_path / 'images'}'\nca_certificates: [gone.pem]\n")
+    with pytest.raises(CasabinderError, match=r"gone\.pem can't be read"):
+        open_context(site)
+
+
+def test_a_site_that_is_said_and_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CasabinderError, match="no site configuration"):
+        open_context(tmp_path / "none.yaml")
