@@ -215,6 +215,7 @@ def _fetch(git_dir: Path, commit: Commit, ca_bundle: Path | None) -> None:
     if not _has(git_dir, commit.id):
         git.fetch(*options, "--", location, "+refs/heads/*:refs/remotes/*", "+refs/tags/*:refs/remote-tags/*")
         try:
+            git.cat_file("-e", f"{commit.id}^{{commit}}")
             git.update_ref(keep, commit.id)
         except GitCommandError as error:
             raise RepositoryError(f"{commit.spec.public_url} has no commit {commit.id}") from error

@@ -84,18 +84,21 @@ def pull(record: ImageRecord, say: Say) -> str:
     else:
         return image
     sizes = {layer.digest.removeprefix("sha256:")[:12]: layer.bytes for layer in record.layers}
-    total, done, told = sum(sizes.values()), 0, 0.0
-    say(f"pulling {image}: {total / 1e6:.0f} MB in {len(sizes)} layers")
+    total = missing = sum(sizes.values())
+    done, told = 0, 0.0
+    say(f"pulling {image}")
     said = []
     try:
         for line in docker_lines("pull", image):
             said.append(line)
             layer, _, event = line.partition(": ")
-            if event in ("Pull complete", "Already exists"):
+            if event == "Already exists":
+                missing -= sizes.pop(layer, 0)
+            elif event == "Pull complete":
                 done += sizes.pop(layer, 0)
-            if total and done / total >= told + _PULL_STEP:
-                told = done / total
-                say(f"pulled {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+                if done >= (told + _PULL_STEP) * missing:
+                    told = done / missing
+                    say(f"pulled {done / 1e6:.1f} of {missing / 1e6:.1f} MB; the image has {total / 1e6:.1f} MB")
     except EngineError as error:
         raise EngineError(explain_pull("\n".join(said), image), error.detail) from error
     return image

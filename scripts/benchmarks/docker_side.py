@@ -139,9 +139,13 @@ class Engine:
 
     def clean(self) -> None:
         """Take the benchmark's images and its records of the build cache out of the engine."""
-        here = _said("docker", "images", "--format", "{{.Repository}}:{{.Tag}}").split()
-        for image in sorted(self._images & set(here)):
-            subprocess.run(["docker", "rmi", image], capture_output=True, check=False)
+        ours = {image.rpartition(":")[0] for image in self._images}
+        listing = "{{.Repository}} {{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}"
+        for line in _said("docker", "images", "--digests", "--format", listing).splitlines():
+            repository, *references = line.split()
+            for reference in references if repository in ours else ():  # a tag that moved on leaves a bare digest
+                if "<none>" not in reference:
+                    subprocess.run(["docker", "rmi", reference], capture_output=True, check=False)
         self._images.clear()
         records = "|".join(sorted(_cache_records() - self._known))
         if records:

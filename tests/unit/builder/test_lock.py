@@ -92,9 +92,7 @@ class TestCompare:
         answer = compare([locked(name, version) for name, version in chosen.items()], there, TARGET)
         all_names = [package.name for package in answer.packages]
         assert all_names == sorted(set(all_names))
-        assert {name: version for name, version in chosen.items()} == {
-            package.name: package.version for package in answer.packages if package.name in chosen
-        }
+        assert chosen == {package.name: package.version for package in answer.packages if package.name in chosen}
         added, removed = {p.name for p in answer.added}, {p.name for p in answer.removed}
         replaced = {new.name for _, new in answer.replaced}
         assert not added & set(there)
@@ -210,10 +208,9 @@ class TestLock:
             (("extra==9",), "requirements.txt, line 1: the package index has no version that fits `extra==9`"),
             (("extra>=9",), "requirements.txt, line 1: the package index has no version that fits `extra>=9`"),
             (("compiled",), "requirements.txt, line 1: `compiled` has no wheel for the base tiny (Python 3.13)"),
-            (("needy", "extra"), "requirements.txt, line 1: `needy` can't be had together with plots of the base tiny"),
             (
-                ("core<1", "extra", "plots"),
-                "requirements.txt, line 1 and requirements.txt, line 3: `core<1` and `plots` can't be had together",
+                ("needy", "extra", "plots>2"),
+                "requirements.txt, line 1 and requirements.txt, line 3: `needy` and `plots>2` can't be had together",
             ),
         ],
     )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from packaging.requirements import Requirement
 
-from builder.base import Base
 from builder.environment.spec import StatedRequirement
 from builder.refusal import explain_refusal
 from registry_sync.layout import LayoutStore
 from tests.testbed.packages import built_wheel
 from tests.testbed.tiny_base import tiny_base
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from builder.base import Base
 
 END = "we can conclude that your requirements are unsatisfiable."
 
@@ -36,15 +40,16 @@ PLATFORM = "the base tiny (Python 3.13)"
     [
         (
             ["hist", "awkward<2"],
-            f"Because dask-awkward<=2022 depends on awkward>=1.8.0 {'and more ' * 60}, we can conclude that all versions of "
-            f"dask-awkward depend on awkward>=1.9.0. And because you require awkward<2 and dask-awkward, {END}",
+            f"Because dask-awkward<=2022 depends on awkward>=1.8.0 {'and more ' * 60}, we can conclude that "
+            "all versions of dask-awkward depend on awkward>=1.9.0. And because you require awkward<2 and dask-awkward, "
+            f"{END}",
             f"r.txt, line 2: `awkward<2` can't be had together with dask-awkward of {PLATFORM}; "
             "change one of the versions",
         ),
         (
             ["particle==0.20", "art", "hepunits==1.0"],
-            "Because particle==0.20.0 depends on hepunits>=2.0.0 and you require particle==0.20, we can conclude that you "
-            f"require hepunits>=2.0.0. And because you require hepunits==1.0, {END}",
+            "Because particle==0.20.0 depends on hepunits>=2.0.0 and you require particle==0.20, we can conclude that "
+            f"you require hepunits>=2.0.0. And because you require hepunits==1.0, {END}",
             "r.txt, line 1 and r.txt, line 3: `particle==0.20` and `hepunits==1.0` can't be had together with "
             f"{PLATFORM}; change one of the versions: Because particle==0.20.0 depends on",
         ),

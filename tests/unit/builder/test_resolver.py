@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +12,10 @@ from builder.resolver import PackageIndex, resolve
 from registry_sync.errors import CasabinderError
 from tests.testbed.packages import Index, built_wheel, running_index
 from tests.testbed.tiny_base import TARGET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
