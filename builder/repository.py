@@ -7,12 +7,14 @@ is fetched, without history, into ``<cache>/git/<hash of the address>.git``.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from git import Git, Repo
@@ -20,6 +22,9 @@ from git.exc import GitCommandError, GitError
 
 from registry_sync.errors import CasabinderError
 from registry_sync.files import disk_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,39}")
@@ -185,11 +190,11 @@ def checkout(commit: Commit, cache: Path, ca_bundle: Path | None = None) -> Tree
     spec = commit.spec
     git_dir = cache / "git" / (hashlib.sha256(spec.location.encode()).hexdigest()[:32] + ".git")
     try:
-        if not (git_dir / "HEAD").exists():
-            git_dir.parent.mkdir(parents=True, exist_ok=True)
-            _git().init("--bare", "--quiet", "--", str(git_dir))
+        git_dir.mkdir(parents=True, exist_ok=True)
         if not _has(git_dir, commit.id):
-            _fetch(git_dir, commit, ca_bundle)
+            with _alone(git_dir):
+                _git().init("--bare", "--quiet", "--", str(git_dir))
+                _fetch(git_dir, commit, ca_bundle)
         tree_id = _git(git_dir).rev_parse("--verify", "--end-of-options", f"{commit.id}^{{tree}}")
     except OSError as error:
         raise disk_error(error, cache) from error
@@ -219,6 +224,21 @@ def _fetch(git_dir: Path, commit: Commit, ca_bundle: Path | None) -> None:
             git.update_ref(keep, commit.id)
         except GitCommandError as error:
             raise RepositoryError(f"{commit.spec.public_url} has no commit {commit.id}") from error
+
+
+@contextmanager
+def _alone(git_dir: Path) -> Iterator[None]:
+    """Keep other processes from fetching into the repository; take away what a failed fetch leaves behind."""
+    descriptor = os.open(git_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    except BaseException:
+        for leftover in git_dir.glob("objects/pack/tmp_*"):
+            leftover.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def _kept(commit: str) -> str:

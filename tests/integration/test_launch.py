@@ -57,8 +57,9 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def context() -> Context:
-    return open_facility()
+def context() -> Iterator[Context]:
+    with open_facility() as context:
+        yield context
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
@@ -13,7 +13,7 @@ import websocket
 from base_images.assemble import build_base
 from builder.build import build
 from builder.repository import RepoSpec
-from launcher.context import Context, open_context
+from launcher.context import open_context
 from tests.testbed.git_repository import commit_files
 from tests.testbed.notebook_server import Kernel
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from builder.record import ImageRecord
+    from launcher.context import Context
     from launcher.servers import Server
 
 
@@ -31,13 +32,15 @@ def engine_answers() -> bool:
     return subprocess.run(["docker", "version"], capture_output=True, check=False, timeout=60).returncode == 0
 
 
-def open_facility() -> Context:
-    """Return the site that scripts/bootstrap set up, with its default base in the registry (made if it is not)."""
+@contextmanager
+def open_facility() -> Iterator[Context]:
+    """Give the site that scripts/bootstrap set up, with its default base in the registry (made if it is not)."""
     context = open_context()
     facility = context.facility
     definition = context.definition(context.site.base)
-    build_base(definition, context.workshop, facility.store, facility.registry, facility.prefix)
-    return context
+    with closing(facility.store):
+        build_base(definition, context.workshop, facility.store, facility.registry, facility.prefix)
+        yield context
 
 
 def build_repository(context: Context, name: str, files: Mapping[str, bytes | str]) -> ImageRecord:
