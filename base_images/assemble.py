@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from base_images.rootfs import build_rootfs
 from base_images.runtime_wheel import build_runtime_wheel
 from base_images.starting_image import read_start
 from builder.base import InstalledEnvironment, InstalledPackage, Inventory, attach_inventory
-from builder.image import ImageSettings, Parent, make_image
+from builder.image import Image, ImageSettings, Parent, make_image
 from builder.layers.cache import LayerCache
 from builder.layers.layer import RECIPE, Entry, Layer
 from builder.layers.skeleton import environment_entries
@@ -39,7 +40,6 @@ from registry_sync.manifest import canonical_json, sha256_digest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from registry_sync.manifest import Descriptor
     from registry_sync.store import Store
 
 PREFIXES = {"server": image_files.SERVER_PREFIX, "analysis": image_files.ANALYSIS_PREFIX}
@@ -132,8 +132,9 @@ def build_base(
 ) -> BaseRecord:
     """Make the base of ``definition`` and push it, unless the store has it already.
 
-    ``refresh`` fetches Debian anew and builds even if the base is there. The image gets two tags: its identity, which
-    never moves, and :data:`CHANNEL`, which names the newest. Raises :class:`CasabinderError`.
+    ``refresh`` fetches Debian anew and builds even if the base is there. The image gets three tags: its identity, which
+    a refresh moves; the identity with 8 digits of the digest, which never moves; and :data:`CHANNEL`, which names the
+    newest. Raises :class:`CasabinderError`.
     """
     identity = base_identity(definition, workshop)
     repository = base_repository(prefix, definition.name)
@@ -147,12 +148,26 @@ def build_base(
                 f"{definition.directory / name}.lock is missing: run `casabinder base lock {definition.name}`"
             )
 
-    parent, parts, target, system, beginning = _begin(definition, workshop, refresh=refresh, say=say)
+    with ExitStack() as stores:
+        begun = _begin(definition, workshop, stores, refresh=refresh, say=say)
+        image = _build(definition, workshop, store, repository, begun, say)
+    put_image(store, repository, image, (f"{identity}-{image.digest[7:15]}", identity, CHANNEL))
+    size = sum(layer.size for layer in image.manifest.layers)
+    return BaseRecord(
+        definition.name, reference, image.digest, identity, cached=False, layers=len(image.manifest.layers), bytes=size
+    )
+
+
+def _build(
+    definition: Definition, workshop: Workshop, store: Store, repository: str, begun: _Beginning, say: Say
+) -> Image:
+    """Make the layers above the beginning, push all, attach the inventory; tags are the caller's."""
+    target = begun.target
     certificates = workshop.certificate_texts()
-    own: list[Entry] = list(image_files.user_entries(beginning["etc/passwd"], beginning["etc/group"]))
-    layers: list[Layer] = list(parts.layers)
+    own: list[Entry] = list(image_files.user_entries(begun.texts["etc/passwd"], begun.texts["etc/group"]))
+    layers: list[Layer] = list(begun.layers)
     if certificates:
-        entries = image_files.certificate_entries(beginning[image_files.CERTIFICATES], certificates)
+        entries = image_files.certificate_entries(begun.texts[image_files.CERTIFICATES], certificates)
         layers.append(_small_layer(workshop.layers, "site certificates", entries))
 
     runtime, runtime_path = build_runtime_wheel(workshop.cache / "wheels")
@@ -167,7 +182,7 @@ def build_base(
         paths = workshop.wheelhouse.fetch(packages)
         packages = [replace(package, size=paths[package.sha256].stat().st_size) for package in packages]
         pylocks[name] = write_pylock(packages, target)
-        skeleton = environment_entries(install, target, parts.interpreter)
+        skeleton = environment_entries(install, target, begun.interpreter)
         layers.append(_small_layer(workshop.layers, f"{install_prefix}: environment", skeleton))
         planned = plan_wheel_layers(packages, install, LAYER_BUDGETS[name])
         layers += make_wheel_layers(planned, install, workshop.wheelhouse, workshop.layers)
@@ -188,10 +203,10 @@ def build_base(
     layers += [*tail, _small_layer(workshop.layers, "casabinder's own files", own)]
 
     image = make_image(
-        parent, layers, _settings(definition), {"org.opencontainers.image.title": definition.document.title}
+        begun.parent, layers, _settings(definition), {"org.opencontainers.image.title": definition.document.title}
     )
     say(f"pushing {len(image.manifest.layers)} layers")
-    put_parts(store, repository, [*parts.origins, *(Part(layer.descriptor, blob=layer.blob) for layer in layers)])
+    put_parts(store, repository, [*begun.origins, *(Part(layer.descriptor, blob=layer.blob) for layer in layers)])
     put_image(store, repository, image, ())
     inventory = Inventory(
         name=definition.name,
@@ -199,44 +214,52 @@ def build_base(
         analysis=environments["analysis"],
         server=environments["server"],
         protected=definition.document.protected,
-        system_packages=system,
+        system_packages=begun.packages,
     )
     attach_inventory(store, repository, image.manifest, inventory, files, pylocks)
-    put_image(store, repository, image, (identity, CHANNEL))
-    size = sum(layer.size for layer in image.manifest.layers)
-    return BaseRecord(
-        definition.name, reference, image.digest, identity, cached=False, layers=len(image.manifest.layers), bytes=size
-    )
+    return image
 
 
 @dataclass(frozen=True)
 class _Beginning:
-    """The bottom of the image: own layers (a rootfs), or parts to take from another image."""
+    """The bottom of the image: a rootfs (``layers``) or the layers of another image (``parent``, ``origins``).
 
+    ``texts`` are files in it that layers above may need to change; ``packages`` its Debian packages, where known.
+    """
+
+    parent: Parent
     layers: tuple[Layer, ...]
     origins: tuple[Part, ...]
     interpreter: str
+    target: PythonTarget
+    packages: tuple[str, ...]
+    texts: Mapping[str, str]
 
 
-def _begin(
-    definition: Definition, workshop: Workshop, *, refresh: bool, say: Say
-) -> tuple[Parent, _Beginning, PythonTarget, tuple[str, ...], Mapping[str, str]]:
+def _begin(definition: Definition, workshop: Workshop, stores: ExitStack, *, refresh: bool, say: Say) -> _Beginning:
     document = definition.document
     if document.rootfs is not None:
         say(f"making the root file system: Debian {document.rootfs.suite}")
         rootfs = build_rootfs(document.rootfs, workshop.layers, workshop.cache / "rootfs", refresh=refresh)
-        interpreter = f"/usr/bin/python{document.python}"
         full = rootfs.version(f"python{document.python}")
         target = PythonTarget(document.python, full, _glibc(rootfs.version("libc6")), document.machine)
-        return Parent(), _Beginning((rootfs.layer,), (), interpreter), target, rootfs.packages, rootfs.texts
+        interpreter = f"/usr/bin/python{document.python}"
+        return _Beginning(Parent(), (rootfs.layer,), (), interpreter, target, rootfs.packages, rootfs.texts)
     if document.start is None:
         raise CasabinderError(f"{definition.directory}: the definition begins with nothing")
     say(f"starting from {document.start.image}")
     start = read_start(document.start.image, workshop.index.ca_bundle)
-    below: tuple[Descriptor, ...] = start.manifest.layers
-    origins = tuple(Part(layer, origin=(start.store, start.repository)) for layer in below)
-    beginning = _Beginning((), origins, document.start.interpreter)
-    return Parent(below, start.config), beginning, _stated_target(definition), (), start.texts
+    stores.callback(start.store.close)
+    origins = tuple(Part(layer, origin=(start.store, start.repository)) for layer in start.manifest.layers)
+    return _Beginning(
+        Parent(start.manifest.layers, start.config),
+        (),
+        origins,
+        document.start.interpreter,
+        _stated_target(definition),
+        (),
+        start.texts,
+    )
 
 
 def _stated_target(definition: Definition) -> PythonTarget:

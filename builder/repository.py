@@ -88,7 +88,7 @@ class RepoSpec:
         path = re.sub(r"\.git/?$", "", self.public_url.rstrip("/"))
         names = [name for name in re.split(r"[/:]", path) if name][-(1 if self.is_local else 2) :]
         plain = re.sub(r"[^a-z0-9]+", "-", "-".join(names).lower()).strip("-")[:80] or "repository"
-        return f"{plain}-{hashlib.sha256(self.public_url.encode()).hexdigest()[:6]}"
+        return f"{plain}-{hashlib.sha256(path.encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)

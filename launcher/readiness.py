@@ -21,9 +21,15 @@ class NotReadyError(CasabinderError):
 
 
 def wait_until_ready(
-    url: str, token: str, check_alive: Callable[[], None], *, with_workers: bool, seconds: float = START_SECONDS
+    url: str,
+    token: str,
+    check_alive: Callable[[], None],
+    *,
+    with_workers: bool,
+    workers: int = 0,
+    seconds: float = START_SECONDS,
 ) -> None:
-    """Return once the server at ``url`` answers and, ``with_workers``, its Dask session runs.
+    """Return once the server at ``url`` answers and, ``with_workers``, its Dask session runs and has ``workers``.
 
     ``check_alive`` is called again and again and raises when the server has ended. Raises :class:`NotReadyError` with
     one sentence when the session failed or the time is over.
@@ -32,27 +38,30 @@ def wait_until_ready(
     headers = {"Authorization": f"token {token}"}
     # No proxy of the user's environment lies between this machine and itself.
     with httpx.Client(base_url=url, headers=headers, timeout=5.0, trust_env=False) as client:
-        while not _ready(client, with_workers=with_workers):
+        while missing := _missing(client, workers, with_workers=with_workers):
             check_alive()
             if time.monotonic() > deadline:
-                raise NotReadyError(f"the notebook server is not ready after {seconds:.0f} s")
+                raise NotReadyError(f"after {seconds:.0f} s {missing}")
             time.sleep(_PAUSE)
 
 
-def _ready(client: httpx.Client, *, with_workers: bool) -> bool:
+def _missing(client: httpx.Client, workers: int, *, with_workers: bool) -> str:
+    """Return what the server still lacks, nothing when it is ready."""
     try:
         answer = client.get("casabinder/api/session" if with_workers else "api/status")
     except httpx.TransportError:
-        return False
+        return "the notebook server does not answer"
     if answer.status_code in (401, 403):
         raise NotReadyError("the notebook server does not know its token; its `start` script may have changed it")
     if answer.status_code == 404 and with_workers:
         raise NotReadyError("the notebook server has no Dask session: the image has no casabinder_runtime")
     if not answer.is_success:
-        return False
+        return f"the notebook server answers with status {answer.status_code}"
     if not with_workers:
-        return True
+        return ""
     report: dict[str, Any] = answer.json()
     if report["state"] in ("failed", "stopped", "off"):
         raise NotReadyError(f"the Dask session did not start: {report['message'] or 'it is ' + report['state']}")
-    return bool(report["state"] == "running")
+    if report["state"] != "running":
+        return f"the Dask session is {report['state']}"
+    return "" if report["workers"] >= workers else f"{report['workers']} of {workers} Dask workers have joined"

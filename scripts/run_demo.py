@@ -29,6 +29,7 @@ from launcher.docker import launch, pull, servers, stop
 from launcher.engine import docker_bytes
 from launcher.notebook_client import NotebookClient, NotebookError
 from launcher.progress import choose_reporter
+from launcher.readiness import wait_until_ready
 from registry_sync.errors import CasabinderError
 from registry_sync.files import write_atomically
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "agc-ttbar"
 NOTEBOOK = "ttbar.ipynb"
 STORE = "agc-ttbar"  # below the directory that XRootD serves as /store
+WORKER_SECONDS = 60.0
 EVENTS = 3 * 2 * 20_000
 # A commit is a hash of these too: the same example is the same commit on every machine.
 COMMIT = {
@@ -157,6 +159,9 @@ def launch_example(context: Context, record: ImageRecord, options: Options, diar
     if earlier:
         stop(cache, earlier)
         diary.say(f"ended {', '.join(earlier)}")
+    wait_until_ready(
+        server.url, server.token, lambda: None, with_workers=True, workers=options.workers, seconds=WORKER_SECONDS
+    )
     return server
 
 

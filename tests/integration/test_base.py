@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from base_images.assemble import BaseRecord, Workshop, base_repository, build_base
-from base_images.definition import load_definition
+from base_images.assemble import BaseRecord, Workshop, base_repository, build_base, lock_base
+from base_images.definition import load_definition, read_definition
+from base_images.rootfs import build_rootfs
 from builder.base import load_base
+from builder.image import ImageSettings, Parent, make_image
+from builder.publish import Part, put_image, put_parts
 from registry_sync.layout import LayoutStore
 from tests.integration.conftest import PREFIX, cache_with_the_sites
 from tests.testbed.registry import registry_is_installed
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.facility import Facility
+    from tests.testbed.registry import Registry
 
 pytestmark = [
     pytest.mark.integration,
@@ -59,3 +64,32 @@ def test_the_other_base_of_the_catalogue(workshop: Workshop, tmp_path: Path) -> 
     assert (target.python, target.python_full[:5], target.glibc) == ("3.11", "3.11.", "2.36")
     assert {"coffea", "dask", "numpy", "casabinder-runtime"} <= set(base.inventory.analysis.by_name)
     assert {"jupyterlab", "jupyterhub", "casabinder-runtime"} <= set(base.inventory.server.by_name)
+
+
+def test_a_base_may_start_from_any_image(
+    workshop: Workshop, site_registry: Registry, facility: Facility, tmp_path: Path
+) -> None:
+    rootfs_spec = load_definition("coffea-py313").document.rootfs
+    assert rootfs_spec is not None
+    rootfs = build_rootfs(rootfs_spec, workshop.layers, workshop.cache / "rootfs")
+    image = make_image(Parent(), [rootfs.layer], ImageSettings(environment={"SITE": "here"}), {})
+    put_parts(facility.store, "elsewhere/debian", [Part(rootfs.layer.descriptor, blob=rootfs.layer.blob)])
+    put_image(facility.store, "elsewhere/debian", image, ["v1"])
+
+    directory = tmp_path / "catalogue" / "small-py313"
+    directory.mkdir(parents=True)
+    start = {"image": f"{site_registry.address}/elsewhere/debian:v1", "python_full": "3.13.5", "glibc": "2.41"}
+    document = {"name": "small-py313", "title": "small", "python": "3.13"}
+    (directory / "base.yaml").write_text(
+        json.dumps({**document, "start": {**start, "interpreter": "/usr/bin/python3.13"}})
+    )
+    (directory / "server.in").write_text("packaging\n")
+    (directory / "analysis.in").write_text("packaging\n")
+    lock_base(read_definition(directory), workshop)
+
+    record = build_base(read_definition(directory), workshop, facility.store, facility.registry, PREFIX)
+    base = load_base(facility.store, facility.registry, base_repository(PREFIX, record.name), "current", tmp_path)
+    assert base.manifest.layers[0] == rootfs.layer.descriptor, "the image below is taken as it is"
+    assert "SITE=here" in base.config["config"]["Env"], "and so are its settings"
+    assert set(base.inventory.analysis.by_name) == {"casabinder-runtime", "packaging"}
+    assert base.config["config"]["User"] == "1000:1000"

@@ -86,7 +86,8 @@ def test_a_base_is_the_same_from_any_cache(definition: Definition, index: Index,
         store = LayoutStore(tmp_path / name)
         record = build_base(definition, workshop(tmp_path / f"cache {name}", index), store, "host", "fac")
         assert record.reference == f"host/fac/bases/small:{record.identity}"
-        assert store.tags("fac/bases/small") == sorted([record.identity, "current"])
+        immutable = f"{record.identity}-{record.digest[7:15]}"
+        assert store.tags("fac/bases/small") == sorted([immutable, record.identity, "current"])
         digests.append(record.digest)
     assert digests[0] == digests[1]
 
