@@ -64,8 +64,7 @@ def make_planned_image(planned: BuildPlan, layers: Sequence[Layer]) -> Image:
         "org.casabinder.image-id": planned.image_id,
         "org.opencontainers.image.base.digest": base.digest,
     }
-    settings = ImageSettings(environment={"CASABINDER_ENV_ID": planned.env_id}, labels=notes)
-    return make_image(Parent(base.manifest.layers, base.config), layers, settings, notes)
+    return make_image(Parent(base.manifest.layers, base.config), layers, ImageSettings(labels=notes), notes)
 
 
 def push(

@@ -79,7 +79,7 @@ class Bench:
                         self._absent(delta, number, method)
         finally:
             self._engine.clean()
-            self._registry.reset(mark, "bench")
+            self._registry.reset(mark)
 
     def _present(self, delta: str, number: int, cases: Sequence[str], methods: Sequence[str], base: str) -> None:
         mine, another, third = (self._repository(f"{delta}-{name}", DELTAS[delta]) for name in "abc")

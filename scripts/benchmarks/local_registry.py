@@ -70,13 +70,14 @@ class LocalRegistry:
         )
         return Traffic(stored, read, len(lines))
 
-    def reset(self, mark: Mark, keep: str) -> None:
-        """Delete what came since ``mark``: its blobs, and every repository that is not below ``keep``."""
+    def reset(self, mark: Mark) -> None:
+        """Delete the blobs that came since ``mark``.
+
+        What repositories have of older blobs stays: an engine remembers where it has seen a layer and mounts it from
+        there, and uploads it in full when too many of these places are gone.
+        """
         for path in self._blobs.glob("*/*"):
             if str(path) not in mark.blobs:
-                shutil.rmtree(path)
-        for path in (self.directory / "storage/docker/registry/v2/repositories").iterdir():
-            if path.name != keep:
                 shutil.rmtree(path)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from casabinder_runtime.cluster import client_security
 from casabinder_runtime.errors import SessionError
 from casabinder_runtime.notices import TOPIC
+from casabinder_runtime.openssl_errors import clear_errors_before_use
 from casabinder_runtime.session_directory import find_session_directory, read_record, same_endpoint, wait_for_record
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def security(info: dict[str, str]) -> Security | None:
     address = info["address"]
     if not address.startswith("tls://"):
         return None
+    clear_errors_before_use()
     record = wait_for_record(find_session_directory())
     return client_security(record) if same_endpoint(address, record.address) else None
 

@@ -20,6 +20,7 @@ import click
 from casabinder_runtime.errors import CasabinderError, IdentityError
 from casabinder_runtime.identity import IDENTITY_FILE, read_identity
 from casabinder_runtime.notices import refusal
+from casabinder_runtime.openssl_errors import clear_errors_before_use
 from casabinder_runtime.scheduler_plugin import STARTUP_KEY
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ REPORT_SECONDS = 5.0
 @click.option("--identity", type=click.Path(path_type=Path), default=IDENTITY_FILE, help="The image's env.json.")
 async def dask_setup(server: Worker | Nanny, identity: Path) -> None:
     """Compare this image with the one that was expected; called by Dask before the worker registers."""
+    clear_errors_before_use()
     try:
         found = read_identity(identity).env_id
         expected = os.environ.get("CASABINDER_ENV_ID") or await _ask(server)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from casabinder_runtime.control import SessionControl
 from casabinder_runtime.errors import CasabinderError
 from casabinder_runtime.identity import IDENTITY_FILE, Identity, read_identity
+from casabinder_runtime.openssl_errors import clear_errors_before_use
 from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig, make_pool
 from casabinder_runtime.pools.pool import Pool, SessionContext
 from casabinder_runtime.ports import DASHBOARD_PORT, LOOPBACK, SCHEDULER_PORT, first_free_port
@@ -69,6 +70,7 @@ async def run(options: SessionOptions, pool: Pool) -> None:
     Raises:
         CasabinderError: it could not start.
     """
+    clear_errors_before_use()
     stop = _stop_event(options.stop_with_stdin)
     identity = read_identity(options.identity_file)
     add_repository(options.repository)
