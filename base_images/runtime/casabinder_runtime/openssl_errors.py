@@ -2,8 +2,9 @@
 
 Python's ``ssl`` does not empty OpenSSL's error queue, which belongs to the thread, before it reads or writes
 (https://github.com/python/cpython/issues/148594). With OpenSSL 3.4 and newer a peer that hangs up leaves an entry
-there, and the next read on any other connection of the event loop fails with ``BrokenPipeError``: workers are lost while
-they register. So the queue is emptied before each operation of tornado's TLS streams, which Dask's ``tls://`` is built on.
+there, and the next read on any other connection of the event loop fails with ``BrokenPipeError``: workers are lost
+while they register. So the queue is emptied before each operation of tornado's TLS streams, which Dask's ``tls://`` is
+built on.
 """
 
 from __future__ import annotations

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import casabinder_runtime
 
 CODE = """
 import ctypes, _ssl
@@ -27,6 +31,7 @@ print(seen)
 
 
 def test_the_error_queue_is_empty_before_a_read() -> None:
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(Path(casabinder_runtime.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[('buffer', 0)]"
