@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from registry_sync.client import RegistryClient
 from registry_sync.errors import CasabinderError
+from registry_sync.platform import image_manifest
 from registry_sync.reference import ImageReference
 
 if TYPE_CHECKING:
@@ -38,12 +39,7 @@ def read_start(text: str, ca_bundle: Path | None) -> Start:
     """Read the image that ``text`` refers to; all its layers are read once to find its users and certificates."""
     reference = ImageReference.parse(text)
     store = RegistryClient(reference.registry, ca_bundle=ca_bundle)
-    manifest = store.get_manifest(reference.repository, reference.reference)
-    if manifest.is_index:
-        choice = [entry for entry in manifest.manifests if (entry.platform or {}).get("architecture") == "amd64"]
-        if not choice:
-            raise CasabinderError(f"{text} has no image for linux/amd64")
-        manifest = store.get_manifest(reference.repository, choice[0].digest)
+    manifest = image_manifest(store, reference.repository, reference.reference)
     config = json.loads(store.read_blob(reference.repository, manifest.config.digest))
     texts = dict.fromkeys(_FILES, "")
     for layer in manifest.layers:

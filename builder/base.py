@@ -21,6 +21,7 @@ from builder.target import PythonTarget
 from registry_sync.errors import CasabinderError, NotFoundError
 from registry_sync.files import write_atomically
 from registry_sync.manifest import EMPTY_JSON, OCI_EMPTY, Descriptor, Manifest, canonical_json, sha256_digest
+from registry_sync.platform import image_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,12 +143,7 @@ def load_base(store: Store, registry: str, repository: str, reference: str, cach
 
     Raises :class:`NotFoundError` when there is no such image, :class:`CasabinderError` when it is no base.
     """
-    manifest = store.get_manifest(repository, reference)
-    if manifest.is_index:
-        choice = [entry for entry in manifest.manifests if (entry.platform or {}).get("architecture") == "amd64"]
-        if not choice:
-            raise CasabinderError(f"{registry}/{repository} at {reference} has no image for linux/amd64")
-        manifest = store.get_manifest(repository, choice[0].digest)
+    manifest = image_manifest(store, repository, reference)
     cached = cache / "bases" / (manifest.digest.replace(":", "-") + ".json")
     try:
         document = json.loads(cached.read_bytes())
