@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING
 
 from builder.assemble import cached_facts, make_layers, make_planned_image, push
 from builder.base import Base, load_base
+from builder.choose import choose_base
 from builder.environment.detect import detect
 from builder.events import Phases, Reporter, silent
 from builder.identity import alias_tag
 from builder.image import Image
 from builder.lock import lock
+from builder.options import DEFAULTS, BuildOptions
 from builder.plan import BuildPlan, plan
 from builder.publish import put_image
 from builder.pylock import write_pylock
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from builder.environment.spec import EnvironmentSpec
-    from builder.facility import BaseChoice, Facility
+    from builder.facility import BaseChoice, Bases, Facility
 
 
 @dataclass(frozen=True)
@@ -43,19 +45,21 @@ class Prepared:
 
     commit: Commit
     spec: EnvironmentSpec
+    choice: BaseChoice
     plan: BuildPlan
 
 
 def build(
     spec: RepoSpec,
-    choice: BaseChoice,
+    bases: Bases,
     facility: Facility,
     report: Reporter = silent,
     *,
+    options: BuildOptions = DEFAULTS,
     rebuild: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> ImageRecord:
-    """Build ``spec`` on the chosen base, push it, and return its record. ``rebuild`` does not take what is there.
+    """Build ``spec`` on one of ``bases``, push it, and return its record. ``rebuild`` does not take what is there.
 
     Raises :class:`CasabinderError` (of many kinds) with one sentence for the user; nothing half-made is left.
     """
@@ -65,7 +69,7 @@ def build(
         commit = resolve_ref(spec, facility.index.ca_bundle)
         progress.summary = f"commit {commit.id[:12]}"
     repository = facility.repository(spec.slug)
-    alias = _alias(commit, choice)
+    alias = _alias(commit, bases, options)
     shelf = RecordShelf(facility.cache / "records")
     if not rebuild:
         known = facility.store.head_manifest(repository, alias)
@@ -76,8 +80,8 @@ def build(
             if record is not None:
                 shelf.put(record)
                 return _told(as_cached(record, _seconds(phases, began)), facility, repository)
-    prepared = _prepare(commit, choice, facility, phases, fresh=rebuild, clock=clock)
-    planned = prepared.plan
+    prepared = _prepare(commit, bases, options, facility, phases, fresh=rebuild, clock=clock)
+    planned, choice = prepared.plan, prepared.choice
     there = None if rebuild else facility.store.head_manifest(repository, planned.image_id)
     if there is None:
         image, facts = _make(planned, choice, facility, repository, phases)
@@ -94,22 +98,26 @@ def build(
     return replace(record, seconds=_seconds(phases, began))
 
 
-def dry_run(spec: RepoSpec, choice: BaseChoice, facility: Facility, report: Reporter = silent) -> Prepared:
+def dry_run(
+    spec: RepoSpec, bases: Bases, facility: Facility, report: Reporter = silent, *, options: BuildOptions = DEFAULTS
+) -> Prepared:
     """Do what :func:`build` does up to the point where layers would be made, and return the plan."""
     phases = Phases(report)
     with phases.phase("resolve", f"resolving {spec.ref} of {spec.public_url}"):
         commit = resolve_ref(spec, facility.index.ca_bundle)
-    return _prepare(commit, choice, facility, phases, fresh=False, clock=time.time)
+    return _prepare(commit, bases, options, facility, phases, fresh=False, clock=time.time)
 
 
-def _alias(commit: Commit, choice: BaseChoice) -> str:
-    options = {"base": f"{choice.repository}:{choice.reference}", "subdirectory": commit.spec.subdirectory}
-    return alias_tag(commit.id, options)
+def _alias(commit: Commit, bases: Bases, options: BuildOptions) -> str:
+    offered = [f"{offer.choice.repository}:{offer.choice.reference}" for offer in bases.offers]
+    rest = {"bases": offered, "subdirectory": commit.spec.subdirectory, **options.to_json()}
+    return alias_tag(commit.id, rest)
 
 
 def _prepare(
     commit: Commit,
-    choice: BaseChoice,
+    bases: Bases,
+    options: BuildOptions,
     facility: Facility,
     phases: Phases,
     *,
@@ -119,11 +127,13 @@ def _prepare(
     with phases.phase("fetch", f"fetching commit {commit.id[:12]}") as progress:
         tree = checkout(commit, facility.cache, facility.index.ca_bundle)
         spec = detect(tree)
+        spec = replace(spec, as_of=options.as_of or spec.as_of)
         progress.summary = spec.file or "no environment file: the base as it is"
         for note in spec.notes:
             progress.say(note)
-    with phases.phase("lock", f"locking against {choice.repository.rpartition('/')[2]}") as progress:
-        base = _load(choice, facility)
+    offer, reason = choose_base(spec, bases)
+    with phases.phase("lock", f"locking against {offer.name}, because {reason}") as progress:
+        base = _load(offer.choice, facility)
         answer = lock(spec, base, facility.index, facility.cache, fresh=fresh, clock=clock)
         answer = answer.sized(facility.wheelhouse)
         counts = answer.report()
@@ -132,7 +142,7 @@ def _prepare(
         )
         for note in answer.notes:
             progress.say(note)
-    return Prepared(commit, spec, plan(base, answer, spec, tree))
+    return Prepared(commit, spec, offer.choice, plan(base, answer, spec, tree))
 
 
 def _load(choice: BaseChoice, facility: Facility) -> Base:

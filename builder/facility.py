@@ -60,3 +60,26 @@ class BaseChoice:
     def __str__(self) -> str:
         separator = "@" if ":" in self.reference else ":"
         return f"{self.registry}/{self.repository}{separator}{self.reference}"
+
+
+@dataclass(frozen=True)
+class BaseOffer:
+    """A base that may be taken: its name in the catalogue (or its reference), its Python (``3.13``; ``""`` unknown)."""
+
+    name: str
+    python: str
+    choice: BaseChoice
+
+
+@dataclass(frozen=True)
+class Bases:
+    """The bases a build may take, the default first. With ``stated`` the user named the only one, and it is taken
+    whatever the repository asks for."""
+
+    offers: tuple[BaseOffer, ...]
+    stated: bool = False
+
+    @classmethod
+    def only(cls, choice: BaseChoice) -> Bases:
+        """Return the bases of a user who named one."""
+        return cls((BaseOffer(str(choice), "", choice),), stated=True)

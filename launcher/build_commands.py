@@ -23,11 +23,11 @@ def build_image(context: Context, arguments: Namespace) -> int:
     """Build a repository's image and print its record."""
     reporter = choose_reporter(json_logs=arguments.json_logs, quiet=arguments.quiet)
     spec = RepoSpec(arguments.repo, arguments.ref, arguments.subdir)
-    choice = context.base(arguments.base)
+    bases = context.bases(arguments.base)
     if arguments.dry_run:
-        _print_plan(dry_run(spec, choice, context.facility, reporter), as_json=arguments.json)
+        _print_plan(dry_run(spec, bases, context.facility, reporter), as_json=arguments.json)
         return 0
-    record = build(spec, choice, context.facility, reporter, rebuild=arguments.rebuild)
+    record = build(spec, bases, context.facility, reporter, rebuild=arguments.rebuild)
     if arguments.json:
         print(json.dumps(record.to_json(), indent=2))
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from base_images.assemble import Workshop, base_identity, base_repository
 from base_images.definition import CATALOGUE, Definition, catalogue, load_definition
-from builder.facility import BaseChoice, Facility
+from builder.facility import BaseChoice, BaseOffer, Bases, Facility
 from builder.resolver import PackageIndex
 from launcher.site_config import Site, cache_directory, load_site
 from registry_sync.client import RegistryClient
@@ -37,13 +37,20 @@ class Context:
         """Return a base's definition by name."""
         return load_definition(name, self.catalogues)
 
-    def base(self, stated: str | None) -> BaseChoice:
-        """Return the base that a name of the catalogue, an image reference, or nothing (the site's default) means."""
-        name = stated or self.site.base
+    def bases(self, stated: str | None = None) -> Bases:
+        """Return the base that was named, or all that the facility offers, its default first."""
+        if stated:
+            return Bases((self._offer(stated),), stated=True)
+        others = [name for name in sorted(catalogue(self.catalogues)) if name != self.site.base]
+        return Bases(tuple(self._offer(name) for name in (self.site.base, *others)))
+
+    def _offer(self, name: str) -> BaseOffer:
+        """Return the base that a name of the catalogue or an image reference means."""
         if name in catalogue(self.catalogues):
-            identity = base_identity(self.definition(name), self.workshop)
+            definition = self.definition(name)
             repository = base_repository(self.facility.prefix, name)
-            return BaseChoice(self.facility.registry, repository, identity)
+            choice = BaseChoice(self.facility.registry, repository, base_identity(definition, self.workshop))
+            return BaseOffer(name, definition.document.python, choice)
         if "/" not in name:
             known = ", ".join(sorted(catalogue(self.catalogues)))
             raise CasabinderError(f"there is no base {name!r}; the catalogue has {known}, or give an image reference")
@@ -51,7 +58,8 @@ class Context:
         store = None
         if reference.registry != self.facility.registry:
             store = RegistryClient(reference.registry, ca_bundle=self.facility.index.ca_bundle)
-        return BaseChoice(reference.registry, reference.repository, reference.reference, store)
+        choice = BaseChoice(reference.registry, reference.repository, reference.reference, store)
+        return BaseOffer(name, "", choice)
 
 
 def open_context(site_file: Path | None = None, registry: str | None = None) -> Context:

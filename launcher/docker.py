@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from builder.engine import EngineError, docker, docker_json, docker_lines, explain_pull
 from launcher.container import (
     LABEL,
     NOTEBOOK,
@@ -27,7 +28,6 @@ from launcher.container import (
     secrets_archive,
     server_name,
 )
-from launcher.engine import EngineError, docker, docker_json, docker_lines, explain_pull
 from launcher.readiness import NotReadyError, wait_until_ready
 from launcher.servers import Server, ServerFiles
 from registry_sync.errors import CasabinderError

@@ -26,7 +26,7 @@ def launch(context: Context, arguments: Namespace) -> int:
         raise CasabinderError("Docker can't start an image of an OCI layout; launch from a registry")
     reporter = choose_reporter(json_logs=arguments.json_logs, quiet=arguments.quiet)
     spec = RepoSpec(arguments.repo, arguments.ref, arguments.subdir)
-    record = build(spec, context.base(arguments.base), context.facility, reporter, rebuild=arguments.rebuild)
+    record = build(spec, context.bases(arguments.base), context.facility, reporter, rebuild=arguments.rebuild)
     limits = context.site.limits
     if arguments.workers > limits.workers:
         raise CasabinderError(

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from base_images.assemble import build_base
 from builder.build import build
+from builder.engine import docker_bytes
 from builder.repository import RepoSpec
 from launcher.container import HOST, LaunchOptions
 from launcher.context import open_context
 from launcher.docker import launch, pull, servers, stop
-from launcher.engine import docker_bytes
 from launcher.notebook_client import NotebookClient, NotebookError
 from launcher.progress import choose_reporter
 from launcher.readiness import wait_until_ready
@@ -115,7 +115,7 @@ def build_image(context: Context, repository: Path, diary: Diary) -> ImageRecord
     diary.say(f"base image {base.reference}{': in the registry already' if base.cached else ''}")
     record = build(
         RepoSpec(str(repository)),
-        context.base(None),
+        context.bases(),
         facility,
         choose_reporter(json_logs=False, quiet=not sys.stderr.isatty()),
     )

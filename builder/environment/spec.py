@@ -27,19 +27,89 @@ class StatedRequirement:
 
 
 @dataclass(frozen=True)
+class SourceRequirement:
+    """A package that is made from source: a directory of the repository, a git repository elsewhere, or an archive.
+
+    ``path`` is a directory relative to the repository's root (``local``; ``""`` is the root), ``url`` and ``ref`` are
+    as stated (``git``; without a ref its default branch; ``archive``: an sdist or wheel at a URL), ``subdirectory``
+    lies below either. ``name`` is canonical and empty where it was not stated. ``hashes`` are sha256 of an archive.
+    """
+
+    kind: Literal["local", "git", "archive"]
+    source: str
+    path: str = ""
+    url: str = ""
+    ref: str = ""
+    subdirectory: str = ""
+    name: str = ""
+    extras: tuple[str, ...] = ()
+    editable: bool = False
+    hashes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StatedLock:
+    """A lock file of the repository, in one of two forms: it is honoured, not resolved again.
+
+    ``pylock`` is PEP 751 text with an address for every wheel. ``pins`` (``name==version``, with the hashes that are
+    allowed) come from formats that state no addresses: the index is asked for those, and for nothing else.
+    """
+
+    file: str
+    pylock: str = ""
+    pins: tuple[StatedRequirement, ...] = ()
+
+
+@dataclass(frozen=True)
+class ContainerSteps:
+    """What a container engine has to run on top of the directly layered image.
+
+    ``apt`` are Debian packages (``name`` or ``name=version``); ``post_build`` and ``dockerfile`` are paths of the
+    repository; ``buildpack`` is repo2docker's for another language. With a ``dockerfile`` nothing else is used.
+    """
+
+    apt: tuple[str, ...] = ()
+    post_build: str = ""
+    dockerfile: str = ""
+    buildpack: Literal["", "r", "julia", "nix"] = ""
+
+
+@dataclass(frozen=True)
 class EnvironmentSpec:
     """The environment a repository asks for.
 
     ``file`` is the path of the file that decides (empty when there is none); ``constraints`` narrow versions without
-    asking for packages; ``python`` is a specifier for the Python version; ``import_paths`` are directories of the
-    repository, relative to its root, that its own packages are imported from; ``notes`` are sentences for the user.
+    asking for packages; ``sources`` are packages that are made from source; ``lock`` is the repository's own lock;
+    ``container`` is what a container engine has to run. ``python`` is a specifier for the Python version, stated in
+    ``python_source``; ``base`` is the name of a base and ``as_of`` a date (``YYYY-MM-DD``, or ``commit``) from
+    ``binder/casabinder.yaml``. ``import_paths`` are directories of the repository, relative to its root, that its own
+    packages are imported from; ``notes`` are sentences for the user.
     """
 
-    kind: Literal["none", "requirements", "pyproject"]
+    kind: Literal[
+        "none",
+        "requirements",
+        "pyproject",
+        "setup",
+        "pylock",
+        "uv",
+        "poetry",
+        "pdm",
+        "pipfile",
+        "dockerfile",
+        "r",
+        "julia",
+        "nix",
+    ]
     file: str = ""
     requirements: tuple[StatedRequirement, ...] = ()
     constraints: tuple[StatedRequirement, ...] = ()
+    sources: tuple[SourceRequirement, ...] = ()
+    lock: StatedLock | None = None
+    container: ContainerSteps | None = None
     python: SpecifierSet = field(default_factory=SpecifierSet)
     python_source: str = ""
+    base: str = ""
+    as_of: str = ""
     import_paths: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

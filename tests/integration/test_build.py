@@ -19,6 +19,7 @@ import pytest
 
 from builder.base import attach, load_base
 from builder.build import build
+from builder.facility import Bases
 from builder.record import LOCK_TYPE, ImageRecord, read_lock
 from builder.repository import RepoSpec
 from builder.verify import verify
@@ -46,7 +47,7 @@ BUILDER = """
 import sys
 from pathlib import Path
 from builder.build import build
-from builder.facility import BaseChoice, Facility
+from builder.facility import BaseChoice, Bases, Facility
 from builder.repository import RepoSpec
 from builder.resolver import PackageIndex
 from registry_sync.client import RegistryClient
@@ -55,7 +56,7 @@ repository, cache, registry, prefix, base, index, bundle = sys.argv[1:]
 with RegistryClient(registry, credentials=None) as store:
     packages = PackageIndex(url=index or None, ca_bundle=Path(bundle) if bundle else None)
     facility = Facility(store, registry, prefix, Path(cache), packages)
-    print(build(RepoSpec(repository), BaseChoice(registry, base, "current"), facility).digest)
+    print(build(RepoSpec(repository), Bases.only(BaseChoice(registry, base, "current")), facility).digest)
 """
 NOBODY = 65534
 PACKAGES = "srv/env/lib/python3.13/site-packages"
@@ -76,7 +77,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def record(repository: Path, facility: Facility, real_base: BaseChoice) -> ImageRecord:
     """The example, built."""
-    return build(RepoSpec(str(repository)), real_base, facility)
+    return build(RepoSpec(str(repository)), Bases.only(real_base), facility)
 
 
 def repository_of(record: ImageRecord) -> str:
@@ -144,7 +145,7 @@ def test_a_second_run_is_one_request(
         recording_proxy(facility.registry) as (address, asked),
         RegistryClient(address, credentials=None, insecure=True) as store,
     ):
-        again = build(RepoSpec(str(repository)), real_base, replace(facility, store=store))
+        again = build(RepoSpec(str(repository)), Bases.only(real_base), replace(facility, store=store))
     assert [line.split()[0] for line in asked] == ["HEAD"]
     assert again.cached
     assert (again.digest, again.image) == (record.digest, record.image)
@@ -259,7 +260,7 @@ def test_verify_notices_an_altered_lock(
     repository: Path, facility: Facility, real_base: BaseChoice, tmp_path: Path
 ) -> None:
     elsewhere = replace(facility, prefix="tampered")
-    record = build(RepoSpec(str(repository)), real_base, elsewhere)
+    record = build(RepoSpec(str(repository)), Bases.only(real_base), elsewhere)
     store, name = elsewhere.store, repository_of(record)
     text = read_lock(store, name, record.digest)
     (stored,) = store.referrers(name, record.digest, LOCK_TYPE)
@@ -326,15 +327,15 @@ def test_a_new_commit_uploads_what_is_new(
 ) -> None:
     repository = example_repository(tmp_path / "agc")
     elsewhere = replace(facility, prefix="commits")
-    first = build(RepoSpec(str(repository)), real_base, elsewhere)
+    first = build(RepoSpec(str(repository)), Bases.only(real_base), elsewhere)
     assert first.digest == record.digest
     commit_files(repository, {"notes.md": "# New\n"})
-    second = build(RepoSpec(str(repository)), real_base, elsewhere)
+    second = build(RepoSpec(str(repository)), Bases.only(real_base), elsewhere)
     assert second.env_id == first.env_id
     assert [layer.what for layer in second.layers if layer.source == "uploaded"] == ["repository", "env.json"]
     assert 0 < second.bytes["uploaded"] < 20_000
     git(repository, "commit", "--quiet", "--amend", "-m", "other words, same files")
-    third = build(RepoSpec(str(repository)), real_base, elsewhere)
+    third = build(RepoSpec(str(repository)), Bases.only(real_base), elsewhere)
     assert third.commit != second.commit
     assert third.cached
     assert (third.digest, third.bytes["uploaded"]) == (second.digest, 0)
@@ -345,7 +346,7 @@ def test_a_layout_on_disk_gets_the_same_image(
 ) -> None:
     store = LayoutStore(tmp_path / "layouts")
     elsewhere = replace(facility, store=store, registry=f"oci:{tmp_path / 'layouts'}", prefix="")
-    made = build(RepoSpec(str(repository)), replace(real_base, store=facility.store), elsewhere)
+    made = build(RepoSpec(str(repository)), Bases.only(replace(real_base, store=facility.store)), elsewhere)
     assert made.digest == record.digest
     slug = RepoSpec(str(repository)).slug
     assert record.image_id in store.tags(slug)

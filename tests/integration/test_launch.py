@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from builder.engine import docker as engine
+from builder.engine import docker_json
 from launcher import docker
 from launcher.container import LaunchOptions
-from launcher.engine import docker as engine
-from launcher.engine import docker_json
 from launcher.notebook_client import NotebookClient, NotebookError
 from registry_sync.errors import CasabinderError
 from tests.testbed.launching import build_repository, engine_answers, kernel_of, open_facility

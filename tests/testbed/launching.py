@@ -48,7 +48,7 @@ def build_repository(context: Context, name: str, files: Mapping[str, bytes | st
     directory = context.facility.cache / "test-repositories" / name
     shutil.rmtree(directory, ignore_errors=True)
     commit_files(directory, files)
-    return build(RepoSpec(str(directory)), context.base(None), context.facility)
+    return build(RepoSpec(str(directory)), context.bases(), context.facility)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from base_images.assemble import Workshop, base_identity, base_repository, build
 from base_images.definition import read_definition
 from builder.base import load_base
 from builder.build import build
-from builder.facility import BaseChoice, Facility
+from builder.facility import BaseChoice, Bases, Facility
 from builder.repository import RepoSpec
 from builder.resolver import PackageIndex
 from registry_sync.errors import CasabinderError
@@ -136,11 +136,11 @@ def test_a_repository_builds_on_it(definition: Definition, index: Index, tmp_pat
     commit_files(tmp_path / "repo", {"requirements.txt": "core<2\ncasabinder-runtime\n"})
     facility = Facility(store, "host", "", cache, PackageIndex(url=index.url, cache=cache / "uv"))
     choice = BaseChoice("host", base_repository("", "small"), "current")
-    record = build(RepoSpec(str(tmp_path / "repo")), choice, facility)
+    record = build(RepoSpec(str(tmp_path / "repo")), Bases.only(choice), facility)
     assert record.packages == {"from_base": 2, "added": 0, "replaced": 1}
     commit_files(tmp_path / "repo", {"requirements.txt": "core<2\ncasabinder-runtime==99\n"})
     with pytest.raises(CasabinderError, match="line 2: casabinder-runtime comes with the base small"):
-        build(RepoSpec(str(tmp_path / "repo")), choice, facility)
+        build(RepoSpec(str(tmp_path / "repo")), Bases.only(choice), facility)
 
 
 @pytest.mark.usefixtures("mmdebstrap")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.build import build
-from builder.facility import BaseChoice, Facility
+from builder.facility import BaseChoice, Bases, Facility
 from builder.repository import RepoSpec
 from builder.resolver import PackageIndex
 from registry_sync.layout import LayoutStore
@@ -62,7 +62,7 @@ class Workbench:
         if files is not None:
             commit_files(self.repository, files)
         spec = RepoSpec(str(self.repository), ref)
-        return build(spec, self.choice, self.facility, rebuild=rebuild, clock=lambda: 1e9)
+        return build(spec, Bases.only(self.choice), self.facility, rebuild=rebuild, clock=lambda: 1e9)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from unittest.mock import Mock
 import pytest
 
 from builder.build import dry_run
+from builder.facility import Bases
 from builder.layers.errors import LayerError
 from builder.record import read_lock, read_records
 from builder.repository import RepoSpec
@@ -200,7 +201,7 @@ def test_the_lock_of_the_first_build_stays_until_a_rebuild(workbench: Workbench)
 def test_a_dry_run_changes_nothing(workbench: Workbench) -> None:
     commit_files(workbench.repository, FILES)
     before = sorted(path for path in workbench.store.root.rglob("*"))
-    prepared = dry_run(RepoSpec(str(workbench.repository)), workbench.choice, workbench.facility)
+    prepared = dry_run(RepoSpec(str(workbench.repository)), Bases.only(workbench.choice), workbench.facility)
     assert prepared.plan.whats[0] == "removed of the base: core 2.0"
     assert sorted(path for path in workbench.store.root.rglob("*")) == before
     assert not (workbench.facility.cache / "layers").exists()

@@ -122,8 +122,8 @@ def spec(
         "requirements.txt",
         stated(lines, "requirements.txt"),
         stated(constraints, "constraints.txt"),
-        SpecifierSet(python),
-        "runtime.txt",
+        python=SpecifierSet(python),
+        python_source="runtime.txt",
     )
 
 

@@ -24,7 +24,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_base_of_the_catalogue_is_named_by_its_definition(tmp_path: Path) -> None:
     context = open_context(registry=f"oci:{tmp_path / 'images'}")
-    choice = context.base(None)
+    choice = context.bases().offers[0].choice
     assert choice.repository == "bases/coffea-py313"
     assert choice.reference == base_identity(context.definition("coffea-py313"), context.workshop)
     assert choice.store is None
@@ -32,7 +32,7 @@ def test_a_base_of_the_catalogue_is_named_by_its_definition(tmp_path: Path) -> N
 
 def test_a_base_elsewhere_has_a_store_of_its_own(tmp_path: Path) -> None:
     context = open_context(registry=f"oci:{tmp_path / 'images'}")
-    choice = context.base("127.0.0.1:1/group/base:v1")
+    choice = context.bases("127.0.0.1:1/group/base:v1").offers[0].choice
     assert str(choice) == "127.0.0.1:1/group/base:v1"
     assert choice.store is not None
     choice.store.close()
@@ -41,7 +41,7 @@ def test_a_base_elsewhere_has_a_store_of_its_own(tmp_path: Path) -> None:
 def test_an_unknown_base_is_answered_with_the_catalogue(tmp_path: Path) -> None:
     context = open_context(registry=f"oci:{tmp_path / 'images'}")
     with pytest.raises(CasabinderError, match="no base 'coffee'; the catalogue has coffea-py311, coffea-py313"):
-        context.base("coffee")
+        context.bases("coffee")
 
 
 def test_certificates_of_the_site_are_added_to_the_systems(tmp_path: Path) -> None:

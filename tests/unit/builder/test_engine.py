@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from launcher.engine import EngineError, docker, docker_lines, explain, explain_pull
+from builder.engine import EngineError, docker, docker_lines, explain, explain_pull
 
 if TYPE_CHECKING:
     from pathlib import Path
