@@ -15,15 +15,18 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from base_images import image_files
 from base_images.definition import Definition, Pin, write_lock
+from base_images.interpreter import take_interpreter
 from base_images.rootfs import build_rootfs
 from base_images.runtime_wheel import build_runtime_wheel
 from base_images.starting_image import read_start
 from builder.base import InstalledEnvironment, InstalledPackage, Inventory, attach_inventory
 from builder.image import Image, ImageSettings, Parent, make_image
+from builder.layers.bytecode import Interpreter, identity
 from builder.layers.cache import LayerCache
 from builder.layers.layer import RECIPE, Entry, Layer
 from builder.layers.skeleton import environment_entries
@@ -101,7 +104,7 @@ def base_identity(definition: Definition, workshop: Workshop) -> str:
         canonical_json([_describe(entry) for entry in image_files.own_entries(definition.document.python)])
     )
     certificates = [name for name, _ in workshop.certificate_texts()]
-    return definition.identity(runtime.sha256, own, *certificates)
+    return definition.identity(runtime.sha256, own, identity(""), *certificates)
 
 
 def base_repository(prefix: str, name: str) -> str:
@@ -171,13 +174,14 @@ def _build(
         layers.append(_small_layer(workshop.layers, "site certificates", entries))
 
     runtime, runtime_path = build_runtime_wheel(workshop.cache / "wheels")
+    bytecode = identity(target.python_full) if begun.python else ""
     environments: dict[str, InstalledEnvironment] = {}
     files: dict[str, tuple[str, ...]] = {}
     pylocks: dict[str, str] = {}
     tail: list[Layer] = []
     for name, install_prefix in PREFIXES.items():
         say(f"layering the {name} environment: {len(definition.locks[name])} packages")
-        install = InstallTarget(prefix=install_prefix, python=target.python)
+        install = InstallTarget(install_prefix, target.python, bytecode)
         packages = _locked(definition, name, target, workshop)
         paths = workshop.wheelhouse.fetch(packages)
         packages = [replace(package, size=paths[package.sha256].stat().st_size) for package in packages]
@@ -185,9 +189,15 @@ def _build(
         skeleton = environment_entries(install, target, begun.interpreter)
         layers.append(_small_layer(workshop.layers, f"{install_prefix}: environment", skeleton))
         planned = plan_wheel_layers(packages, install, LAYER_BUDGETS[name])
-        layers += make_wheel_layers(planned, install, workshop.wheelhouse, workshop.layers)
+        layers += make_wheel_layers(
+            planned, install, workshop.wheelhouse, workshop.layers, interpreter=partial(_unpacked, begun, workshop)
+        )
         tail += make_wheel_layers(
-            plan_wheel_layers([runtime], install, 1), install, workshop.wheelhouse, workshop.layers
+            plan_wheel_layers([runtime], install, 1),
+            install,
+            workshop.wheelhouse,
+            workshop.layers,
+            interpreter=partial(_unpacked, begun, workshop),
         )
         installed = []
         for package in (*packages, runtime):
@@ -215,8 +225,9 @@ def _build(
         server=environments["server"],
         protected=definition.document.protected,
         system_packages=begun.packages,
+        bytecode=bytecode,
     )
-    attach_inventory(store, repository, image.manifest, inventory, files, pylocks)
+    attach_inventory(store, repository, image.manifest, inventory, files, pylocks, begun.python)
     return image
 
 
@@ -224,7 +235,9 @@ def _build(
 class _Beginning:
     """The bottom of the image: a rootfs (``layers``) or the layers of another image (``parent``, ``origins``).
 
-    ``texts`` are files in it that layers above may need to change; ``packages`` its Debian packages, where known.
+    ``texts`` are files in it that layers above may need to change; ``packages`` its Debian packages, where known;
+    ``python`` the archive of the interpreter that makes bytecode: another image's cannot be taken out without pulling
+    it, so bases that start from one have no bytecode.
     """
 
     parent: Parent
@@ -234,6 +247,12 @@ class _Beginning:
     target: PythonTarget
     packages: tuple[str, ...]
     texts: Mapping[str, str]
+    python: bytes = b""
+
+
+def _unpacked(begun: _Beginning, workshop: Workshop) -> Interpreter:
+    directory = workshop.cache / "interpreters" / identity(begun.target.python_full)
+    return Interpreter.unpack(begun.python, begun.target.python, directory)
 
 
 def _begin(definition: Definition, workshop: Workshop, stores: ExitStack, *, refresh: bool, say: Say) -> _Beginning:
@@ -244,7 +263,10 @@ def _begin(definition: Definition, workshop: Workshop, stores: ExitStack, *, ref
         full = rootfs.version(f"python{document.python}")
         target = PythonTarget(document.python, full, _glibc(rootfs.version("libc6")), document.machine)
         interpreter = f"/usr/bin/python{document.python}"
-        return _Beginning(Parent(), (rootfs.layer,), (), interpreter, target, rootfs.packages, rootfs.texts)
+        if rootfs.layer.blob is None:
+            raise CasabinderError("the root file system is not in the cache any more; build the base with --refresh")
+        python = take_interpreter(rootfs.layer.blob, document.python)
+        return _Beginning(Parent(), (rootfs.layer,), (), interpreter, target, rootfs.packages, rootfs.texts, python)
     if document.start is None:
         raise CasabinderError(f"{definition.directory}: the definition begins with nothing")
     say(f"starting from {document.start.image}")

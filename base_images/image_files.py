@@ -50,7 +50,6 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
         "NB_USER": "jovyan",
         "PATH": SEARCH_PATH,
         "PIP_CERT": bundle,
-        "PYTHONPYCACHEPREFIX": f"{HOME}/.cache/pycache",
         "PYTHONUNBUFFERED": "1",
         "REPO_DIR": REPO_DIR,
         "REQUESTS_CA_BUNDLE": bundle,

@@ -44,7 +44,14 @@ def make_layers(
             cache.remember(known)
             return replace(known, what=wanted.what)
         target = planned.base.install_target
-        (layer,) = make_wheel_layers([wanted], target, facility.wheelhouse, cache, downloaded=progress.add)
+        (layer,) = make_wheel_layers(
+            [wanted],
+            target,
+            facility.wheelhouse,
+            cache,
+            downloaded=progress.add,
+            interpreter=lambda: planned.base.interpreter(facility.cache),
+        )
         if share:
             put_part(facility.store, shared.repository, Part(layer.descriptor, blob=layer.blob))
             shared.record(layer)

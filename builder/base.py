@@ -12,15 +12,16 @@ import gzip
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from builder.attachments.attach import TITLE, Artifact, Blob, attach
+from builder.layers.bytecode import Interpreter
 from builder.layers.wheel import InstallTarget
 from builder.pylock import LockedPackage
 from builder.target import PythonTarget
 from registry_sync.errors import CasabinderError, NotFoundError
 from registry_sync.files import write_atomically
-from registry_sync.manifest import EMPTY_JSON, OCI_EMPTY, Descriptor, Manifest, canonical_json, sha256_digest
+from registry_sync.manifest import Manifest, canonical_json
 from registry_sync.platform import image_manifest
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 INVENTORY_TYPE = "application/vnd.casabinder.base.inventory.v1+json"
 FILES_TYPE = "application/vnd.casabinder.base.files.v1+json+gzip"
+INTERPRETER_TYPE = "application/vnd.casabinder.base.interpreter.v1.tar+gzip"
 PYLOCK_TYPE = "application/vnd.casabinder.pylock.v1+toml"
 
 
@@ -69,7 +71,7 @@ class InstalledEnvironment:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a base states of itself."""
+    """What a base states of itself; ``bytecode`` is the identity of the interpreter it carries, "" without one."""
 
     name: str
     target: PythonTarget
@@ -77,6 +79,7 @@ class Inventory:
     server: InstalledEnvironment
     protected: tuple[str, ...] = ()
     system_packages: tuple[str, ...] = ()
+    bytecode: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the inventory as the JSON object that is stored."""
@@ -93,6 +96,7 @@ class Inventory:
                 server=_environment(document["server"]),
                 protected=tuple(document["protected"]),
                 system_packages=tuple(document["system_packages"]),
+                bytecode=document.get("bytecode", ""),
             )
         except (KeyError, TypeError) as error:
             raise CasabinderError(
@@ -128,7 +132,21 @@ class Base:
     @property
     def install_target(self) -> InstallTarget:
         """Where wheels of the user go."""
-        return InstallTarget(prefix=self.inventory.analysis.prefix, python=self.inventory.target.python)
+        inventory = self.inventory
+        return InstallTarget(inventory.analysis.prefix, inventory.target.python, inventory.bytecode)
+
+    def interpreter(self, cache: Path) -> Interpreter:
+        """Return the interpreter that makes the bytecode of layers on this base, unpacked below ``cache``.
+
+        It is read from the registry (a few MB) once; raises :class:`CasabinderError` if the base carries none.
+        """
+        directory, python = cache / "interpreters" / self.inventory.bytecode, self.inventory.target.python
+        if self.inventory.bytecode and directory.exists():
+            return Interpreter(directory, python)
+        for layer in self._artifact.layers:
+            if layer.media_type == INTERPRETER_TYPE:
+                return Interpreter.unpack(self.store.read_blob(self.repository, layer.digest), python, directory)
+        raise CasabinderError(f"{self.registry}/{self.repository} carries no interpreter; build the base again")
 
     @cached_property
     def files(self) -> Mapping[str, tuple[str, ...]]:
@@ -184,46 +202,21 @@ def attach_inventory(
     inventory: Inventory,
     files: Mapping[str, tuple[str, ...]],
     pylocks: Mapping[str, str],
+    interpreter: bytes = b"",
 ) -> Manifest:
     """Attach an inventory to a base that was just pushed and return the artifact's manifest.
 
-    ``files`` are the paths per package of the analysis environment; ``pylocks`` the full locks by environment.
+    ``files`` are the paths per package of the analysis environment; ``pylocks`` the full locks by environment;
+    ``interpreter`` the archive of the interpreter that makes bytecode, if there is one.
     """
-    blobs = [
-        (INVENTORY_TYPE, canonical_json(inventory.to_json()), {}),
-        (FILES_TYPE, _gzip(canonical_json({name: list(paths) for name, paths in files.items()})), {}),
-        *(
-            (PYLOCK_TYPE, text.encode(), {"org.opencontainers.image.title": f"pylock.{name}.toml"})
-            for name, text in pylocks.items()
-        ),
-    ]
-    return attach(store, repository, subject.descriptor(), INVENTORY_TYPE, blobs)
-
-
-def attach(
-    store: Store,
-    repository: str,
-    subject: Descriptor,
-    artifact_type: str,
-    blobs: list[tuple[str, bytes, dict[str, str]]],
-    annotations: Mapping[str, str] | None = None,
-) -> Manifest:
-    """Store ``blobs`` (media type, bytes, annotations) as an artifact that refers to ``subject``."""
-    empty = Descriptor(OCI_EMPTY, sha256_digest(EMPTY_JSON), len(EMPTY_JSON))
-    _put(store, repository, empty, EMPTY_JSON)
-    layers = []
-    for media_type, data, notes in blobs:
-        layer = Descriptor(media_type, sha256_digest(data), len(data), annotations=notes)
-        _put(store, repository, layer, data)
-        layers.append(layer)
-    artifact = Manifest.image(empty, layers, subject=subject, artifact_type=artifact_type, annotations=annotations)
-    store.put_manifest(repository, artifact.digest, artifact)
+    blobs = (
+        Blob(INVENTORY_TYPE, canonical_json(inventory.to_json())),
+        Blob(FILES_TYPE, _gzip(canonical_json({name: list(paths) for name, paths in files.items()}))),
+        *(Blob(PYLOCK_TYPE, text.encode(), {TITLE: f"pylock.{name}.toml"}) for name, text in pylocks.items()),
+        *((Blob(INTERPRETER_TYPE, _gzip(interpreter)),) if interpreter else ()),
+    )
+    (artifact,) = attach(store, repository, subject.descriptor(), [Artifact(INVENTORY_TYPE, blobs)])
     return artifact
-
-
-def _put(store: Store, repository: str, descriptor: Descriptor, data: bytes) -> None:
-    if store.head_blob(repository, descriptor.digest) is None:
-        store.put_blob(repository, descriptor, lambda: BytesIO(data))
 
 
 def _gzip(data: bytes) -> bytes:

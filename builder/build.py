@@ -14,22 +14,30 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from builder.assemble import cached_facts, make_layers, make_planned_image, push
+from builder.as_of import moment
+from builder.assemble import make_layers, make_planned_image, push
+from builder.attachments.build_log import BuildLog
+from builder.attachments.bundle import attach_all
+from builder.attachments.provenance import BuildInputs, public_address
 from builder.base import Base, load_base
 from builder.choose import choose_base
+from builder.container_steps import announce, known_facts, run_container_steps
 from builder.environment.detect import detect
 from builder.events import Phases, Reporter, silent
+from builder.foreign_image import foreign_record, make_foreign_image
 from builder.identity import alias_tag
 from builder.image import Image
 from builder.lock import lock
 from builder.options import DEFAULTS, BuildOptions
 from builder.plan import BuildPlan, plan
 from builder.publish import put_image
-from builder.pylock import write_pylock
-from builder.record import BaseFacts, ImageRecord, LayerFacts, RecordShelf, as_cached, attach_record, read_record
+from builder.record import BaseFacts, ImageRecord, LayerFacts, RecordShelf, as_cached, read_record
+from builder.report import LockReport, make_report
 from builder.repository import Commit, RepoSpec, checkout, resolve_ref
+from builder.sources.maker import make_maker
 from registry_sync.errors import CasabinderError, NotFoundError
 
 if TYPE_CHECKING:
@@ -47,6 +55,12 @@ class Prepared:
     spec: EnvironmentSpec
     choice: BaseChoice
     plan: BuildPlan
+    before: str = ""
+
+    @cached_property
+    def report(self) -> LockReport:
+        """What the image gets of packages, and why."""
+        return make_report(self.spec, self.plan.lock, self.plan.base, self.before)
 
 
 def build(
@@ -63,13 +77,14 @@ def build(
 
     Raises :class:`CasabinderError` (of many kinds) with one sentence for the user; nothing half-made is left.
     """
-    began = time.monotonic()
-    phases = Phases(report)
+    began, started = time.monotonic(), clock()
+    log = BuildLog(report, {spec.public_url: public_address(spec.public_url)})
+    phases = Phases(log)
     with phases.phase("resolve", f"resolving {spec.ref} of {spec.public_url}") as progress:
-        commit = resolve_ref(spec, facility.index.ca_bundle)
+        commit = resolve_ref(spec, facility.fetching)
         progress.summary = f"commit {commit.id[:12]}"
     repository = facility.repository(spec.slug)
-    alias = _alias(commit, bases, options)
+    alias = commit_alias(commit.id, spec.subdirectory, bases, options)
     shelf = RecordShelf(facility.cache / "records")
     if not rebuild:
         known = facility.store.head_manifest(repository, alias)
@@ -84,15 +99,26 @@ def build(
     planned, choice = prepared.plan, prepared.choice
     there = None if rebuild else facility.store.head_manifest(repository, planned.image_id)
     if there is None:
-        image, facts = _make(planned, choice, facility, repository, phases)
+        image, facts = _make(prepared, facility, repository, phases, fresh=rebuild)
     else:
         image = Image(facility.store.get_manifest(repository, there.digest), b"")
-        facts = cached_facts(planned, image)
+        facts = known_facts(prepared.spec.container, planned, image)
     name = f"{facility.registry}/{repository}:{planned.image_id}"
     record = _record(prepared, choice, image, name, facts, created=clock(), cached=there is not None)
     record = replace(record, seconds=_seconds(phases, began))
-    pylock = write_pylock(planned.lock.packages, planned.base.inventory.target)
-    attach_record(facility.store, repository, image.manifest.descriptor(), record, pylock)
+    inputs = BuildInputs.of(prepared.spec, prepared.plan.tree.tree_id, options.to_json())
+    attach_all(
+        facility,
+        repository,
+        image.manifest,
+        planned,
+        record,
+        inputs,
+        log=log.text,
+        started=started,
+        finished=clock(),
+        report=prepared.report.to_json(),
+    )
     put_image(facility.store, repository, image, [alias])
     shelf.put(record)
     return replace(record, seconds=_seconds(phases, began))
@@ -104,14 +130,15 @@ def dry_run(
     """Do what :func:`build` does up to the point where layers would be made, and return the plan."""
     phases = Phases(report)
     with phases.phase("resolve", f"resolving {spec.ref} of {spec.public_url}"):
-        commit = resolve_ref(spec, facility.index.ca_bundle)
+        commit = resolve_ref(spec, facility.fetching)
     return _prepare(commit, bases, options, facility, phases, fresh=False, clock=time.time)
 
 
-def _alias(commit: Commit, bases: Bases, options: BuildOptions) -> str:
+def commit_alias(commit: str, subdirectory: str, bases: Bases, options: BuildOptions) -> str:
+    """Return the tag that answers "is this commit built, on one of these bases, with these options?"."""
     offered = [f"{offer.choice.repository}:{offer.choice.reference}" for offer in bases.offers]
-    rest = {"bases": offered, "subdirectory": commit.spec.subdirectory, **options.to_json()}
-    return alias_tag(commit.id, rest)
+    rest = {"bases": offered, "subdirectory": subdirectory, **options.to_json()}
+    return alias_tag(commit, rest)
 
 
 def _prepare(
@@ -125,16 +152,20 @@ def _prepare(
     clock: Callable[[], float],
 ) -> Prepared:
     with phases.phase("fetch", f"fetching commit {commit.id[:12]}") as progress:
-        tree = checkout(commit, facility.cache, facility.index.ca_bundle)
+        tree = checkout(commit, facility.cache, facility.fetching)
         spec = detect(tree)
         spec = replace(spec, as_of=options.as_of or spec.as_of)
+        before = moment(spec.as_of, tree)
         progress.summary = spec.file or "no environment file: the base as it is"
         for note in spec.notes:
             progress.say(note)
+        if spec.container:
+            announce(spec.container, progress)
     offer, reason = choose_base(spec, bases)
     with phases.phase("lock", f"locking against {offer.name}, because {reason}") as progress:
         base = _load(offer.choice, facility)
-        answer = lock(spec, base, facility.index, facility.cache, fresh=fresh, clock=clock)
+        maker = make_maker(facility, base, tree, progress)
+        answer = lock(spec, base, facility, maker=maker, before=before, fresh=fresh, clock=clock)
         answer = answer.sized(facility.wheelhouse)
         counts = answer.report()
         progress.summary = (
@@ -142,7 +173,7 @@ def _prepare(
         )
         for note in answer.notes:
             progress.say(note)
-    return Prepared(commit, spec, offer.choice, plan(base, answer, spec, tree))
+    return Prepared(commit, spec, offer.choice, plan(base, answer, spec, tree), before)
 
 
 def _load(choice: BaseChoice, facility: Facility) -> Base:
@@ -157,15 +188,26 @@ def _load(choice: BaseChoice, facility: Facility) -> Base:
 
 
 def _make(
-    planned: BuildPlan, choice: BaseChoice, facility: Facility, repository: str, phases: Phases
+    prepared: Prepared, facility: Facility, repository: str, phases: Phases, *, fresh: bool
 ) -> tuple[Image, tuple[LayerFacts, ...]]:
+    planned, choice, steps = prepared.plan, prepared.choice, prepared.spec.container
+    if steps and steps.dockerfile:
+        with phases.phase("layers", f"building {steps.dockerfile}") as progress:
+            return make_foreign_image(steps.dockerfile, planned, facility, repository, progress)
     with phases.phase("layers", f"making {len(planned.whats)} layers") as progress:
         layers = make_layers(planned, facility, facility.layer_cache, progress)
         image = make_planned_image(planned, layers)
         progress.summary = f"{sum(layer.size for layer in layers) / 1e6:.1f} MB above the base"
     with phases.phase("push", f"pushing to {facility.registry}/{repository}") as progress:
-        facts = push(planned, choice, facility, repository, image, layers, progress)
+        # What steps run on is found by its digest: only the image with their layers gets the tag.
+        pushed = replace(planned, image_id=image.digest) if steps else planned
+        facts = push(pushed, choice, facility, repository, image, layers, progress)
         progress.summary = f"{sum(fact.bytes for fact in facts if fact.source == 'uploaded') / 1e6:.1f} MB uploaded"
+    if steps:
+        with phases.phase("layers", "running the steps that need a container") as progress:
+            return run_container_steps(
+                steps, planned, choice, facility, repository, image, facts, progress, fresh=fresh
+            )
     return image, facts
 
 
@@ -181,7 +223,7 @@ def _record(
 ) -> ImageRecord:
     planned, commit = prepared.plan, prepared.commit
     inventory = planned.base.inventory
-    return ImageRecord(
+    record = ImageRecord(
         image=image_name,
         digest=image.digest,
         env_id=planned.env_id,
@@ -192,7 +234,7 @@ def _record(
         subdirectory=commit.spec.subdirectory,
         base=BaseFacts(inventory.name, str(choice), planned.base.digest, inventory.target.python),
         lock_sha256=planned.lock.sha256,
-        reproducible=True,
+        reproducible=prepared.spec.container is None,
         created=datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         packages=planned.lock.report(),
         layers=facts,
@@ -203,6 +245,8 @@ def _record(
         },
         cached=cached,
     )
+    steps = prepared.spec.container
+    return foreign_record(record, steps.dockerfile, image) if steps and steps.dockerfile else record
 
 
 def _told(record: ImageRecord, facility: Facility, repository: str) -> ImageRecord:

@@ -6,14 +6,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from builder.engine import ContainerLimits
+from builder.fetching import Fetching
 from builder.layers.cache import LayerCache
 from builder.resolver import PackageIndex
 from builder.shared_layers import SharedLayers
+from builder.sources.shelf import MadeWheels
 from builder.wheelhouse import Wheelhouse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from builder.attachments.signature import Signer
     from registry_sync.store import Store
 
 
@@ -27,6 +31,9 @@ class Facility:
     prefix: str
     cache: Path
     index: PackageIndex = field(default_factory=PackageIndex)
+    containers: ContainerLimits = field(default_factory=ContainerLimits)
+    fetching: Fetching = field(default_factory=Fetching)
+    signer: Signer | None = None
 
     def repository(self, name: str) -> str:
         """Return a repository's full name below the prefix."""
@@ -35,7 +42,12 @@ class Facility:
     @cached_property
     def wheelhouse(self) -> Wheelhouse:
         """The wheels on disk."""
-        return Wheelhouse(self.cache / "wheels", ca_bundle=self.index.ca_bundle)
+        return Wheelhouse(self.cache / "wheels", ca_bundle=self.index.ca_bundle, made=self.made_wheels)
+
+    @cached_property
+    def made_wheels(self) -> MadeWheels:
+        """The wheels in the registry that were made from source."""
+        return MadeWheels(self.store, self.repository("wheels"))
 
     @cached_property
     def layer_cache(self) -> LayerCache:

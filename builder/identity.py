@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from builder.layers.layer import RECIPE
@@ -10,19 +11,41 @@ from registry_sync.manifest import canonical_json, sha256_digest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from builder.environment.spec import ContainerSteps
     from builder.pylock import LockedPackage
 
 
-def env_id(base_digest: str, platform: str, packages: Iterable[LockedPackage], import_paths: Iterable[str] = ()) -> str:
-    """Return 16 hex digits over everything that decides the environment, and nothing else."""
+def env_id(
+    base_digest: str,
+    platform: str,
+    packages: Iterable[LockedPackage],
+    editables: Iterable[list[str]] = (),
+    container: object = None,
+) -> str:
+    """Return 16 hex digits over everything that decides the environment, and nothing else.
+
+    ``editables`` are the files (path, digest) of the repository's own projects beside its tree; ``container`` is what a
+    container engine runs, as JSON: see :func:`container_inputs`.
+    """
     document = {
         "base": base_digest,
         "platform": platform,
         "recipe": RECIPE,
         "packages": sorted(package.identity() for package in packages),
-        "import_paths": list(import_paths),
+        "editables": list(editables),
+        **({"container": container} if container else {}),
     }
     return sha256_digest(canonical_json(document))[7:23]
+
+
+def container_inputs(steps: ContainerSteps | None, tree_id: str) -> dict[str, object]:
+    """Return what decides the outcome of ``steps``, as far as it is known: scripts may read all of the tree."""
+    if steps is None:
+        return {}
+    inputs = {name: value for name, value in asdict(steps).items() if value}
+    if steps.apt:
+        inputs["apt"] = sorted(set(steps.apt))
+    return {**inputs, "tree": tree_id} if inputs.keys() - {"apt"} else inputs
 
 
 def image_id(environment: str, tree_id: str) -> str:

@@ -9,37 +9,37 @@ set of packages, with the smallest difference to the base that the requirements 
     matplotlib 3.11, ...         particle             particle, hepunits added     (and whiteouts for mplhep 1.3)
                                                       all else from the base
 
-Two short cuts: requirements that the base satisfies as it is need no resolver, and an answer is remembered by its
-question (for a day, since the index moves on).
+Requirements that the base satisfies as it is need no resolver. A repository that brings a lock is not resolved at all:
+its packages are taken as they are, and what of the base can't stay beside them goes (:mod:`builder.lock_check`).
 """
 
 from __future__ import annotations
 
-import json
+import posixpath
 import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.markers import InvalidMarker, Marker
 from packaging.utils import canonicalize_name
 
-from builder.pylock import LockedPackage, LockError, lock_sha256, read_pylock, write_pylock
-from builder.refusal import explain_refusal
-from builder.resolver import PackageIndex, resolve
-from registry_sync.files import write_atomically
-from registry_sync.manifest import canonical_json, sha256_digest
+from builder.closure import Breach, applies, leavers, satisfied
+from builder.lock_check import check_lock
+from builder.lock_memory import LockMemory
+from builder.pylock import LockedPackage, LockError, lock_sha256
+from builder.union import Resolver, Wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from builder.base import Base, InstalledPackage
-    from builder.environment.spec import EnvironmentSpec, StatedRequirement
+    from builder.environment.spec import EnvironmentSpec, SourceRequirement, StatedRequirement
+    from builder.facility import Facility
+    from builder.made_wheels import WheelMaker
+    from builder.stated_lock import LockContents
     from builder.target import PythonTarget
     from builder.wheelhouse import Wheelhouse
-
-_REMEMBERED_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Lock:
     """The packages of the analysis environment and how they differ from the base's.
 
     ``packages`` is everything, sorted by name; ``added`` and ``replaced`` (old, new) are what gets layers; ``removed``
-    are packages of the base that nothing needs any more and whose own requirements the answer breaks.
+    are packages of the base whose own requirements the answer breaks, and ``reasons`` say which. ``described`` are
+    the added and replacing packages with their metadata, by name.
     """
 
     packages: tuple[LockedPackage, ...]
@@ -55,6 +56,8 @@ class Lock:
     replaced: tuple[tuple[LockedPackage, LockedPackage], ...] = ()
     removed: tuple[LockedPackage, ...] = ()
     notes: tuple[str, ...] = ()
+    reasons: tuple[Breach, ...] = field(default=(), compare=False, repr=False)
+    described: Mapping[str, InstalledPackage] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def sha256(self) -> str:
@@ -90,14 +93,17 @@ class Lock:
 def lock(
     spec: EnvironmentSpec,
     base: Base,
-    index: PackageIndex,
-    cache: Path,
+    facility: Facility,
     *,
+    maker: WheelMaker | None = None,
+    before: str = "",
     fresh: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> Lock:
-    """Lock ``spec`` against ``base``. ``fresh`` asks the index even if the answer is remembered.
+    """Lock ``spec`` against ``base``.
 
+    ``maker`` makes wheels of what is stated as source, or has no wheel. ``before`` (RFC 3339) is the moment as of which
+    unlocked requirements are resolved. ``fresh`` asks the index even if the answer is remembered.
     Raises :class:`LockError` with the file and line of what can't be satisfied.
     """
     target = base.inventory.target
@@ -106,15 +112,34 @@ def lock(
             f"{spec.python_source} asks for Python {spec.python}, and the base {base.inventory.name} has "
             f"{target.python_full}; choose another base with --base (see `casabinder base list`)"
         )
-    wanted = [item for item in spec.requirements if _applies(item.requirement, target)]
-    narrowed = [item for item in spec.constraints if _applies(item.requirement, target)]
+    memory = LockMemory(facility.cache / "locks", clock, fresh)
+    made = [(_make(source, maker), source) for source in spec.sources if _source_applies(source, target)]
+    if spec.lock is not None:
+        return _honoured(spec, base, facility, maker, memory, made)
+    wanted = [item for item in spec.requirements if applies(item.requirement, target)]
+    narrowed = [item for item in spec.constraints if applies(item.requirement, target)]
     installed = base.inventory.analysis.by_name
-    if _satisfied([*wanted, *narrowed], wanted, installed, target):
-        packages = [package.locked for package in installed.values()]
+    asked = [item.requirement for item in wanted]
+    if not made and satisfied([*asked, *(item.requirement for item in narrowed)], asked, installed, target):
+        answer = compare([package.locked for package in installed.values()], installed, target)
     else:
-        text = _resolved(wanted, narrowed, base, index, cache, fresh=fresh, clock=clock)
-        packages = read_pylock(text, target, spec.file)
-    answer = compare(packages, installed, target, base.inventory.protected, base.inventory.name)
+        wishes = Wishes(
+            wanted,
+            narrowed,
+            [(package, source.extras, source.source) for package, source in made],
+            before,
+            wanted[0].source.partition(",")[0] if wanted else spec.file,
+        )
+
+        def against(packages: Iterable[LockedPackage]) -> Lock:
+            described = _described(packages, base, facility, None)
+            inventory = base.inventory
+            return compare(packages, installed, target, inventory.protected, inventory.name, described=described)
+
+        def accept(packages: Iterable[LockedPackage]) -> None:
+            check_lock(against(packages), spec, base)
+
+        answer = against(Resolver(facility.index, facility.wheelhouse, memory, maker).union(wishes, base, accept))
     _check_hashes(wanted, answer, spec)
     return answer
 
@@ -125,153 +150,158 @@ def compare(
     target: PythonTarget,
     protected: Iterable[str] = (),
     base_name: str = "",
+    *,
+    allowed: Mapping[str, frozenset[str]] | None = None,
+    described: Mapping[str, InstalledPackage] | None = None,
 ) -> Lock:
-    """Return how a set of packages differs from what the base has. A version that the base has is the base's own."""
+    """Return how a set of packages differs from what the base has.
+
+    A version that the base has is the base's own, unless ``allowed`` (sha256 by name) does not have the base's wheel.
+    ``described`` are the packages' metadata, where it is known, by name.
+    """
     chosen = {package.name: package for package in packages}
+    same = {name for name in chosen.keys() & installed.keys() if _same(chosen[name], installed[name], allowed or {})}
+    beside = {
+        name: installed[name] if name in same else (described or {}).get(name) or _bare(package)
+        for name, package in chosen.items()
+    }
+    gone = leavers(beside, installed, target)
     kept = {
         name: there.locked
         for name, there in installed.items()
-        if name not in chosen or chosen[name].version == there.version
+        if name in same or (name not in chosen and name not in gone)
     }
-    removed = tuple(kept.pop(name) for name in _broken(chosen, installed, target))
+    removed = tuple(installed[name].locked for name in sorted(gone))
     replaced = tuple(
-        (installed[name].locked, chosen[name])
-        for name in sorted(chosen)
-        if name in installed and chosen[name].version != installed[name].version
+        (installed[name].locked, chosen[name]) for name in sorted(chosen) if name in installed and name not in same
     )
     added = tuple(chosen[name] for name in sorted(chosen) if name not in installed)
     everything = sorted((*kept.values(), *added, *(new for _, new in replaced)))
     guarded = set(protected)
-    notes = tuple(
+    notes = [
         f"{new.name} {new.version} replaces {old.version} of the base {base_name}, which protects it: "
-        "everything that depends on it was resolved again"
+        "everything that stays fits it"
         for old, new in replaced
         if new.name in guarded
+    ]
+    notes += [f"{gone[old.name].package.name} of the base {base_name} is removed: {gone[old.name]}" for old in removed]
+    return Lock(
+        tuple(everything),
+        added,
+        replaced,
+        removed,
+        tuple(notes),
+        reasons=tuple(gone[name] for name in sorted(gone)),
+        described={name: beside[name] for name in sorted(chosen) if name not in same},
     )
-    return Lock(tuple(everything), added, replaced, removed, notes)
 
 
-def _applies(requirement: Requirement, target: PythonTarget, extra: str = "") -> bool:
-    return requirement.marker is None or requirement.marker.evaluate({**target.markers, "extra": extra})
+def _same(package: LockedPackage, there: InstalledPackage, allowed: Mapping[str, frozenset[str]]) -> bool:
+    hashes = allowed.get(package.name)
+    return package.version == there.version and (hashes is None or there.sha256 in hashes)
 
 
-def _satisfied(
-    stated: Iterable[StatedRequirement],
-    wanted: Iterable[StatedRequirement],
-    installed: Mapping[str, InstalledPackage],
-    target: PythonTarget,
-) -> bool:
-    """Whether the base as it is fulfils every requirement, extras included."""
-    for item in stated:
-        there = installed.get(canonicalize_name(item.requirement.name))
-        if there is not None and not item.requirement.specifier.contains(there.version, prereleases=True):
-            return False
-    pending = [(canonicalize_name(item.requirement.name), frozenset(item.requirement.extras)) for item in wanted]
-    seen = set()
-    while pending:
-        name, extras = pending.pop()
-        if (name, extras) in seen:
-            continue
-        seen.add((name, extras))
-        there = installed.get(name)
-        if there is None:
-            return False
-        for requirement in _requires(there) if extras else ():
-            if not any(_applies(requirement, target, extra) for extra in extras):
-                continue
-            needed = canonicalize_name(requirement.name)
-            if needed not in installed or not requirement.specifier.contains(
-                installed[needed].version, prereleases=True
-            ):
-                return False
-            pending.append((needed, frozenset(requirement.extras)))
-    return True
+def _bare(package: LockedPackage) -> InstalledPackage:
+    from builder.base import InstalledPackage
+
+    return InstalledPackage(
+        package.name, package.version, package.filename, package.sha256, url=package.url, size=package.size
+    )
 
 
-def _broken(
-    chosen: Mapping[str, LockedPackage], installed: Mapping[str, InstalledPackage], target: PythonTarget
-) -> list[str]:
-    """Return the packages of the base that nobody chose and that can't stay, nor those that depend on them."""
-    versions = {name: there.version for name, there in installed.items()}
-    versions |= {name: package.version for name, package in chosen.items()}
-    broken: list[str] = []
-    while found := [
-        name for name in sorted(versions.keys() - chosen.keys()) if not _consistent(installed[name], versions, target)
-    ]:
-        broken += found
-        for name in found:
-            del versions[name]
-    return sorted(broken)
+def _described(
+    packages: Iterable[LockedPackage], base: Base, facility: Facility, allowed: Mapping[str, frozenset[str]] | None
+) -> dict[str, InstalledPackage]:
+    """Return the metadata of the packages that the base does not have."""
+    installed = base.inventory.analysis.by_name
+    new = [p for p in packages if p.name not in installed or not _same(p, installed[p.name], allowed or {})]
+    if not new:
+        return {}
+    from builder.wheel_metadata import MetadataShelf
+
+    shelf = MetadataShelf(facility.cache / "metadata", facility.wheelhouse, facility.index.ca_bundle)
+    return shelf.describe(new)
 
 
-def _consistent(package: InstalledPackage, versions: Mapping[str, str], target: PythonTarget) -> bool:
-    """Whether an installed package's own requirements hold among ``versions``."""
-    for requirement in _requires(package):
-        version = versions.get(canonicalize_name(requirement.name))
-        if _applies(requirement, target) and (
-            version is None or not requirement.specifier.contains(version, prereleases=True)
-        ):
-            return False
-    return True
-
-
-def _requires(package: InstalledPackage) -> Iterator[Requirement]:
-    for line in package.requires:
-        with suppress(InvalidRequirement):  # an old package's malformed line binds nobody, and pip skips it too
-            yield Requirement(line)
-
-
-def _resolved(
-    wanted: list[StatedRequirement],
-    narrowed: list[StatedRequirement],
+def _honoured(
+    spec: EnvironmentSpec,
     base: Base,
-    index: PackageIndex,
-    cache: Path,
-    *,
-    fresh: bool,
-    clock: Callable[[], float],
-) -> str:
-    analysis = base.inventory.analysis
-    unindexed = {package.name for package in analysis.packages if not package.url}
-    lines = []
-    for item in wanted:
-        name = canonicalize_name(item.requirement.name)
-        if name not in unindexed:
-            lines.append(str(item.requirement))
-        elif not item.requirement.specifier.contains(analysis.by_name[name].version, prereleases=True):
-            raise LockError(
-                f"{item.source}: {name} comes with the base {base.inventory.name}, which has "
-                f"{analysis.by_name[name].version}, and can't be replaced by `{item.requirement}`; remove the line"
-            )
-    limits = [str(item.requirement) for item in narrowed]
-    question: dict[str, Any] = {"base": base.digest, "requirements": sorted(lines), "constraints": sorted(limits)}
-    question["index"] = index.url
-    remembered = cache / "locks" / (sha256_digest(canonical_json(question))[7:] + ".json")
-    if not fresh:
-        try:
-            document = json.loads(remembered.read_bytes())
-            if 0 <= clock() - float(document["time"]) < _REMEMBERED_SECONDS:
-                return str(document["pylock"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-    own = [package.locked for package in analysis.packages if package.url]
-    file = wanted[0].source.partition(",")[0] if wanted else "requirements.txt"
-    try:
-        text = resolve(
-            [("user.in", _text(lines)), ("base.in", _text(analysis.requirements))],
-            base.inventory.target,
-            index,
-            constraints=_text(limits),
-            preferences=write_pylock(own, base.inventory.target),
+    facility: Facility,
+    maker: WheelMaker | None,
+    memory: LockMemory,
+    made: Sequence[tuple[LockedPackage, SourceRequirement]],
+) -> Lock:
+    """Return what a repository's own lock comes to on the base: its packages, and what of the base fits them."""
+    inventory = base.inventory
+    contents = _contents(spec, base, facility, memory)
+    own = [*made, *((_make(source, maker), source) for source in contents.sources)]
+    packages = {package.name: package for package in contents.packages} | {package.name: package for package, _ in own}
+    unindexed = {package.name for package in inventory.analysis.packages if not package.url}
+    for name in sorted(packages.keys() & unindexed):
+        raise LockError(
+            f"{spec.file}: {name} comes with the base {inventory.name} and can't be replaced; take it out of the lock"
         )
-    except LockError as error:
-        raise LockError(explain_refusal(str(error), [*wanted, *narrowed], file, base)) from error
-    write_atomically(remembered, canonical_json({"time": clock(), "pylock": text}))
-    return text
+    allowed = {**contents.allowed, **{package.name: frozenset({package.sha256}) for package, _ in own}}
+    answer = compare(
+        packages.values(),
+        inventory.analysis.by_name,
+        inventory.target,
+        inventory.protected,
+        inventory.name,
+        allowed=allowed,
+        described=_described(packages.values(), base, facility, allowed),
+    )
+    return replace(answer, notes=(*answer.notes, *check_lock(answer, spec, base)))
 
 
-def _text(lines: Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
+def _contents(spec: EnvironmentSpec, base: Base, facility: Facility, memory: LockMemory) -> LockContents:
+    from builder.pins import address_pins
+    from builder.stated_lock import read_stated_lock
+
+    stated = spec.lock
+    assert stated is not None  # noqa: S101  # by construction
+    inventory = base.inventory
+    if stated.pylock:
+        contents = read_stated_lock(stated.pylock, inventory.target, stated.file, inventory.name)
+        _check_hosts(contents.packages, stated.file, base, facility)
+        return contents
+    return address_pins(stated, inventory.target, facility, inventory.name, memory)
+
+
+def _check_hosts(packages: Iterable[LockedPackage], file: str, base: Base, facility: Facility) -> None:
+    """Refuse addresses of the local network, which a repository must not make the builder ask.
+
+    The site's index may be there, and the host of its files, which is where the base's packages come from.
+    """
+    from builder.addresses import PORTS, checked_addresses
+    from builder.repo_spec import RepositoryError
+
+    ours = (facility.index.url or "", *(package.url for package in base.inventory.analysis.packages))
+    trusted = {urlsplit(url).netloc for url in ours}
+    parts = {(split.scheme, split.netloc): split for split in (urlsplit(package.url) for package in packages)}
+    for (scheme, netloc), split in sorted(parts.items()):
+        if netloc not in trusted:
+            try:
+                checked_addresses(split.hostname or "", split.port or PORTS[scheme], facility.fetching)
+            except RepositoryError as error:
+                raise LockError(f"{file}: {error}") from error
+
+
+def _source_applies(source: SourceRequirement, target: PythonTarget) -> bool:
+    try:
+        return not source.marker or Marker(source.marker).evaluate({**target.markers, "extra": ""})
+    except InvalidMarker as error:
+        raise LockError(f"{source.source}: the marker {source.marker!r} is not understood") from error
+
+
+def _make(source: SourceRequirement, maker: WheelMaker | None) -> LockedPackage:
+    if maker is None:
+        what = source.name or posixpath.basename(source.url or source.path) or "the repository's own package"
+        raise LockError(
+            f"{source.source}: {what} has to be made from source, which needs a container engine; build where Docker "
+            "runs, or state a wheel"
+        )
+    return maker.from_source(source)
 
 
 def _check_hashes(wanted: Iterable[StatedRequirement], answer: Lock, spec: EnvironmentSpec) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.identity import env_id, image_id
+from builder.editables import editable_entries, editables_identity, without_editables
+from builder.identity import container_inputs, env_id, image_id
 from builder.image import MOST_LAYERS
 from builder.layers.layer import RECIPE, Entry
 from builder.layers.tree import tree_entries
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from builder.repository import Tree
 
 MOST_WHEEL_LAYERS = 40
-_OTHER_LAYERS = 4  # whiteouts, import paths, content, env.json
+_OTHER_LAYERS = 6  # whiteouts, apt.txt, editables, content, env.json, postBuild
 REPO_DIR = "srv/repo"
 IDENTITY_FILE = "etc/casabinder/env.json"
 
@@ -40,7 +41,7 @@ class EntryLayer:
 class BuildPlan:
     """Everything that decides an image: base, lock, tree; and the layers on top of the base, bottom first.
 
-    Wheel layers lie between ``below`` (whiteouts) and ``above`` (import paths, content, env.json).
+    Wheel layers lie between ``below`` (whiteouts) and ``above`` (editables, content, env.json).
     """
 
     base: Base
@@ -62,7 +63,10 @@ class BuildPlan:
 def plan(base: Base, lock: Lock, spec: EnvironmentSpec, tree: Tree) -> BuildPlan:
     """Return the plan of an image. The sizes of ``lock.layered`` must be known, since they decide the grouping."""
     target = base.inventory.target
-    environment = env_id(base.digest, target.platform, lock.packages, spec.import_paths)
+    lock = without_editables(lock, spec.editables, base.inventory.analysis.by_name)
+    own = [entry for project in spec.editables for entry in editable_entries(project, base.install_target, REPO_DIR)]
+    container = container_inputs(spec.container, tree.tree_id)
+    environment = env_id(base.digest, target.platform, lock.packages, editables_identity(own), container)
     image = image_id(environment, tree.tree_id)
     budget = max(1, min(MOST_WHEEL_LAYERS, MOST_LAYERS - _OTHER_LAYERS - len(base.manifest.layers)))
     below = []
@@ -72,11 +76,10 @@ def plan(base: Base, lock: Lock, spec: EnvironmentSpec, tree: Tree) -> BuildPlan
         what = "removed of the base: " + ", ".join(map(str, lock.gone))
         below.append(EntryLayer(_key(inputs), what, lambda: _whiteouts(base, gone)))
     above = []
-    if spec.import_paths:
-        text = "".join(f"/{REPO_DIR}/{path}".rstrip("/") + "\n" for path in spec.import_paths)
-        path = f"{base.install_target.purelib}/_casabinder_repository.pth"
-        inputs = {"kind": "import-paths", "path": path, "text": text}
-        above.append(EntryLayer(_key(inputs), "import paths", lambda: [Entry(path, "file", text.encode())]))
+    if own:
+        inputs = {"kind": "editables", "files": editables_identity(own)}
+        what = "editable: " + ", ".join(f"{project.name} {project.version}" for project in spec.editables)
+        above.append(EntryLayer(_key(inputs), what, lambda: own))
     content = {"kind": "tree", "tree": tree.tree_id, "destination": REPO_DIR, "owner": [1000, 1000]}
     above.append(EntryLayer(_key(content), "repository", lambda: tree_entries(tree.git_dir, tree.tree_id, REPO_DIR)))
     identity = {

@@ -10,20 +10,27 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from builder.base import attach
+from builder.attachments.attach import (
+    COMMIT_ANNOTATION,
+    CREATED_ANNOTATION,
+    Artifact,
+    document,
+    newest,
+    read_artifact,
+)
 from registry_sync.errors import CasabinderError
 from registry_sync.files import write_atomically
-from registry_sync.manifest import Descriptor, canonical_json
+from registry_sync.manifest import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from registry_sync.manifest import Descriptor
     from registry_sync.store import Store
 
 RECORD_TYPE = "application/vnd.casabinder.record.v1+json"
 LOCK_TYPE = "application/vnd.casabinder.lock.v1+toml"
-COMMIT_ANNOTATION = "org.casabinder.commit"
 
 Source = Literal["base", "mounted", "cached", "uploaded"]
 
@@ -110,34 +117,39 @@ class RecordShelf:
         return self._directory / f"{digest.rpartition(':')[2]}-{commit[:12]}.json"
 
 
-def attach_record(store: Store, repository: str, subject: Descriptor, record: ImageRecord, pylock: str) -> None:
-    """Attach the lock (once per image) and the record (once per commit) to an image."""
-    if not store.referrers(repository, subject.digest, LOCK_TYPE):
-        title = {"org.opencontainers.image.title": "pylock.toml"}
-        attach(store, repository, subject, LOCK_TYPE, [(LOCK_TYPE, pylock.encode(), title)])
-    blobs = [(RECORD_TYPE, canonical_json(record.to_json()), {"org.opencontainers.image.title": "record.json"})]
-    attach(store, repository, subject, RECORD_TYPE, blobs, {COMMIT_ANNOTATION: record.commit})
+def lock_artifact(pylock: str) -> Artifact:
+    """Return a lock as it is attached to an image, once."""
+    return document(LOCK_TYPE, "pylock.toml", pylock.encode())
+
+
+def record_artifact(record: ImageRecord) -> Artifact:
+    """Return a record as it is attached to an image, once per commit that was built."""
+    notes = {COMMIT_ANNOTATION: record.commit, CREATED_ANNOTATION: record.created}
+    return document(RECORD_TYPE, "record.json", canonical_json(record.to_json()), notes)
 
 
 def read_record(store: Store, repository: str, digest: str, commit: str) -> ImageRecord | None:
     """Return the newest record attached to an image for ``commit``, or ``None``."""
-    found = [record for record in _records(store, repository, digest, commit) if record.commit == commit]
-    return max(found, key=lambda record: record.created, default=None)
+    found = newest(store.referrers(repository, digest, RECORD_TYPE), RECORD_TYPE, commit)
+    return _record(store, repository, found) if found else None
 
 
 def read_records(store: Store, repository: str, digest: str) -> list[ImageRecord]:
-    """Return all records of an image, newest first; raise :class:`CasabinderError` if there is none."""
-    found = sorted(_records(store, repository, digest), key=lambda record: record.created, reverse=True)
+    """Return the newest record of every commit, newest first; raise :class:`CasabinderError` if there is none."""
+    referrers = store.referrers(repository, digest, RECORD_TYPE)
+    commits = {referrer.annotations.get(COMMIT_ANNOTATION, "") for referrer in referrers}
+    latest = [newest(referrers, RECORD_TYPE, commit) for commit in sorted(commits)]
+    found = [_record(store, repository, referrer) for referrer in latest if referrer]
     if not found:
         raise CasabinderError(f"{repository}@{digest} carries no record; it was not built by casabinder")
-    return found
+    return sorted(found, key=lambda record: (record.created, record.commit), reverse=True)
 
 
-def _records(store: Store, repository: str, digest: str, commit: str | None = None) -> Iterator[ImageRecord]:
-    for referrer in store.referrers(repository, digest, RECORD_TYPE):
-        artifact = store.get_manifest(repository, referrer.digest)
-        if artifact.layers and commit in (None, artifact.annotations.get(COMMIT_ANNOTATION)):
-            yield ImageRecord.from_json(json.loads(store.read_blob(repository, artifact.layers[0].digest)))
+def _record(store: Store, repository: str, referrer: Descriptor) -> ImageRecord:
+    try:
+        return ImageRecord.from_json(json.loads(read_artifact(store, repository, referrer)))
+    except ValueError as error:
+        raise CasabinderError("the image's record can't be read; build it again with --rebuild") from error
 
 
 def read_lock(store: Store, repository: str, digest: str) -> str:
@@ -145,8 +157,7 @@ def read_lock(store: Store, repository: str, digest: str) -> str:
     found = store.referrers(repository, digest, LOCK_TYPE)
     if not found:
         raise CasabinderError(f"{repository}@{digest} carries no lock; it was not built by casabinder")
-    artifact = store.get_manifest(repository, found[0].digest)
-    return store.read_blob(repository, artifact.layers[0].digest).decode("utf-8")
+    return read_artifact(store, repository, found[0]).decode("utf-8")
 
 
 def as_cached(record: ImageRecord, seconds: Mapping[str, float]) -> ImageRecord:

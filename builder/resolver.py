@@ -20,7 +20,7 @@ from builder.pylock import LockError
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from builder.target import PythonTarget
 
@@ -38,6 +38,16 @@ class PackageIndex:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+class RefusedError(LockError):
+    """uv's proof that there is no answer. ``without_wheel`` are packages that have sources where a wheel is needed,
+    ``undated`` one whose files the index gives no dates for, though a date was asked for."""
+
+    def __init__(self, proof: str, without_wheel: tuple[str, ...] = (), undated: str = "") -> None:
+        super().__init__(proof)
+        self.without_wheel = without_wheel
+        self.undated = undated
+
+
 def resolve(
     files: Sequence[tuple[str, str]],
     target: PythonTarget,
@@ -47,13 +57,18 @@ def resolve(
     preferences: str = "",
     offline: bool = False,
     dependencies: bool = True,
+    links: Path | None = None,
+    before: str = "",
+    undating: Iterable[str] = (),
 ) -> str:
     """Resolve requirement files for ``target`` and return the lock as ``pylock.toml`` text.
 
     ``files`` are (name, text) pairs of requirement files, read together; the names appear in error messages.
     ``constraints`` are requirement lines that narrow versions without asking for packages.
     ``preferences`` is the text of an earlier lock: its versions are kept wherever nothing speaks against them.
-    Only wheels are considered: nothing of a package is run. Raises :class:`LockError` with uv's explanation, or
+    ``links`` is a directory with further wheels. ``before`` (RFC 3339) hides what was uploaded from that moment on,
+    except of the packages ``undating``.
+    Only wheels are considered: nothing of a package is run. Raises :class:`RefusedError` with uv's explanation, or
     :class:`CasabinderError` when the index does not answer, which says nothing about the requirements.
     """
     with tempfile.TemporaryDirectory(prefix="casabinder-resolve-") as scratch:
@@ -66,7 +81,8 @@ def resolve(
             output.write_text(preferences, encoding="utf-8")
         command = [
             *(_uv(), "pip", "compile", *(name for name, _ in files), "--constraints", "constraints.txt"),
-            *("--format", "pylock.toml", "--output-file", "pylock.toml", "--quiet", "--no-header", "--no-annotate"),
+            *("--format", "pylock.toml", "--output-file", "pylock.toml", "--no-header", "--no-annotate"),
+            *(() if before else ("--quiet",)),  # that dates are missing is said in a warning only
             *("--only-binary", ":all:", "--no-config", "--system-certs", "--no-python-downloads"),
             *(
                 "--python",
@@ -78,6 +94,9 @@ def resolve(
             ),
             *(() if dependencies else ("--no-deps",)),
             *(("--offline",) if offline else ()),
+            *(("--find-links", str(links)) if links else ()),
+            *(("--exclude-newer", before) if before else ()),
+            *(option for name in undating if before for option in ("--exclude-newer-package", f"{name}={_NEVER}")),
             *(("--default-index", index.url) if index.url else ()),
             *(("--cache-dir", str(index.cache)) if index.cache else ()),
         ]
@@ -106,7 +125,9 @@ def resolve(
                 f"the site's package_index: {_explain(done.stderr)}"
             )
         if done.returncode != 0:
-            raise LockError(_explain(done.stderr))
+            undated = _UNDATED.search(done.stderr) if before else None
+            wanting = dict.fromkeys(_WITHOUT_WHEEL.findall(done.stderr))
+            raise RefusedError(_explain(done.stderr), tuple(wanting), undated[1] if undated else "")
         return output.read_text(encoding="utf-8")
 
 
@@ -116,6 +137,9 @@ def _uv() -> str:
     return str(find_uv_bin())
 
 
+_NEVER = "9999-01-01T00:00:00Z"
+_WITHOUT_WHEEL = re.compile(r"Wheels are required for `([^`]+)` because building from source is disabled")
+_UNDATED = re.compile(r"(\S+) is missing an upload date")
 _UNREACHABLE = re.compile(r"Failed to fetch|Request failed after|error sending request|dns error|operation timed out")
 _NOISE = re.compile(r"^(warning:|Resolved |hint: |\^+$|No solution found when resolving)")
 _PREFIX = re.compile(r"^(error|cause): ")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from builder.layers.bytecode import bytecode_path
 from builder.layers.errors import LayerError
 from builder.layers.grouping import WheelSize, group, group_key, merge_entries
 from builder.layers.wheel import InstallTarget, layer_key, metadata, open_wheel, wheel_entries
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from builder.layers.bytecode import Interpreter
     from builder.layers.cache import LayerCache
     from builder.layers.layer import Entry, Layer
     from builder.layers.wheel import WheelMetadata
@@ -60,17 +62,19 @@ def make_wheel_layers(
     *,
     downloaded: Callable[[int], None] = lambda _: None,
     made: Callable[[Layer], None] = lambda _: None,
+    interpreter: Callable[[], Interpreter] | None = None,
 ) -> list[Layer]:
     """Return the layers in the order of ``planned``, each with its blob in ``cache``.
 
     Layers are made in parallel as their wheels arrive. ``downloaded`` counts bytes, ``made`` is told of each layer.
+    ``interpreter`` is asked for when a layer has to be made whose target wants bytecode.
     """
 
     def make(plan: PlannedLayer) -> Layer:
         known = cache.get(plan.key)
         if known is None or known.blob is None:
             paths = wheelhouse.fetch(plan.packages, downloaded)
-            known = cache.build(plan.key, plan.what, lambda: _entries(plan, target, paths))
+            known = cache.build(plan.key, plan.what, lambda: _entries(plan, target, paths, interpreter))
         layer = replace(known, what=plan.what)
         made(layer)
         return layer
@@ -79,12 +83,22 @@ def make_wheel_layers(
         return list(pool.map(make, planned))
 
 
-def _entries(plan: PlannedLayer, target: InstallTarget, paths: Mapping[str, Path]) -> list[Entry]:
+def _entries(
+    plan: PlannedLayer,
+    target: InstallTarget,
+    paths: Mapping[str, Path],
+    interpreter: Callable[[], Interpreter] | None,
+) -> list[Entry]:
     with ExitStack() as stack:
         wheels = [(p.name, stack.enter_context(open_wheel(paths[p.sha256]))) for p in plan.packages]
         for package, (_, wheel) in zip(plan.packages, wheels, strict=True):
             _check_python(package, metadata(wheel).requires_python, target.python)
-        return merge_entries((name, wheel_entries(wheel, target)) for name, wheel in wheels)
+        entries = merge_entries((name, wheel_entries(wheel, target)) for name, wheel in wheels)
+    if not target.bytecode:
+        return entries
+    if interpreter is None:
+        raise LayerError("the base promises bytecode and carries no interpreter; build the base again")
+    return [*entries, *interpreter().bytecode(entries, target.purelib)]
 
 
 def _check_python(package: LockedPackage, requires: str, python: str) -> None:
@@ -101,6 +115,8 @@ def _check_python(package: LockedPackage, requires: str, python: str) -> None:
 
 
 def inspect_wheel(path: Path, target: InstallTarget) -> tuple[WheelMetadata, tuple[str, ...]]:
-    """Return a wheel's metadata and the paths it owns in the image."""
+    """Return a wheel's metadata and the paths it owns in the image; where there is bytecode, its paths, too."""
     with open_wheel(path) as wheel:
-        return metadata(wheel), tuple(entry.path for entry in wheel_entries(wheel, target))
+        entries = wheel_entries(wheel, target)
+        cached = [bytecode_path(entry, target.purelib, target.python) for entry in entries if target.bytecode]
+        return metadata(wheel), (*(entry.path for entry in entries), *filter(None, cached))

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 import httpx
 
 from builder.pylock import LockedPackage, LockError
-from registry_sync.errors import CasabinderError
+from registry_sync.errors import CasabinderError, NotFoundError
 from registry_sync.files import disk_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from builder.sources.shelf import MadeWheels
 
 _ATTEMPTS = 4
 _CHUNK = 2**20
@@ -32,11 +34,13 @@ _IDENTITY = {"Accept-Encoding": "identity"}
 
 
 class Wheelhouse:
-    """The wheels under one directory; safe for many builders at once."""
+    """The wheels under one directory; safe for many builders at once. Those of locks without addresses come from
+    ``made``, the facility's wheels that were made from source."""
 
-    def __init__(self, directory: Path, *, ca_bundle: Path | None = None) -> None:
+    def __init__(self, directory: Path, *, ca_bundle: Path | None = None, made: MadeWheels | None = None) -> None:
         self._directory = directory
         self._ca_bundle = ca_bundle
+        self._made = made
 
     def path(self, package: LockedPackage) -> Path:
         """Return where the package's wheel lies, whether it is there or not."""
@@ -66,6 +70,15 @@ class Wheelhouse:
                     pass
         return {sha256: self.path(package) for sha256, package in wanted.items()}
 
+    def add(self, package: LockedPackage, wheel: Path) -> Path:
+        """Take in a wheel that was made here, and return its place there."""
+        try:
+            with wheel.open("rb") as file:
+                self._keep(package, iter(lambda: file.read(_CHUNK), b""), lambda _: None)
+        except OSError as error:
+            raise disk_error(error, self._directory) from error
+        return self.path(package)
+
     def _client(self) -> httpx.Client:
         context = ssl.create_default_context()
         if self._ca_bundle:
@@ -73,6 +86,8 @@ class Wheelhouse:
         return httpx.Client(verify=context, timeout=60, follow_redirects=True)
 
     def _ask_size(self, client: httpx.Client, package: LockedPackage) -> int:
+        if self._made is not None and not package.url:
+            return self._made.size(package.sha256) or 0
         try:
             answer = client.head(package.url, headers=_IDENTITY)
             size = int(answer.headers.get("Content-Length", "0")) if answer.is_success else 0
@@ -84,6 +99,9 @@ class Wheelhouse:
         return size
 
     def _fetch_one(self, client: httpx.Client, package: LockedPackage, progress: Callable[[int], None]) -> None:
+        if self._made is not None and not package.url:
+            self._copy_made(self._made, package, progress)
+            return
         if not package.url.startswith(("https://", "http://")):
             raise LockError(f"the lock does not say where {package.filename} can be fetched")
         for attempt in range(1, _ATTEMPTS + 1):
@@ -101,16 +119,32 @@ class Wheelhouse:
             else:
                 return
 
+    def _copy_made(self, made: MadeWheels, package: LockedPackage, progress: Callable[[int], None]) -> None:
+        try:
+            with made.open(package.sha256) as chunks:
+                self._keep(package, chunks, progress)
+        except NotFoundError as error:
+            raise LockError(
+                f"{package.filename} was made from source, and neither this builder nor {made.repository} of the "
+                "registry has it any more; build with --rebuild to make it again"
+            ) from error
+        except OSError as error:
+            raise disk_error(error, self._directory) from error
+
     def _download(self, client: httpx.Client, package: LockedPackage, progress: Callable[[int], None]) -> None:
+        with client.stream("GET", package.url, headers=_IDENTITY) as response:
+            response.raise_for_status()
+            self._keep(package, response.iter_raw(_CHUNK), progress)
+
+    def _keep(self, package: LockedPackage, chunks: Iterable[bytes], progress: Callable[[int], None]) -> None:
         destination = self.path(package)
         destination.parent.mkdir(parents=True, exist_ok=True)
         hasher = hashlib.sha256()
         handle, name = tempfile.mkstemp(dir=destination.parent, prefix=".partial-")
         partial = Path(name)
         try:
-            with os.fdopen(handle, "wb") as sink, client.stream("GET", package.url, headers=_IDENTITY) as response:
-                response.raise_for_status()
-                for chunk in response.iter_raw(_CHUNK):
+            with os.fdopen(handle, "wb") as sink:
+                for chunk in chunks:
                     hasher.update(chunk)
                     sink.write(chunk)
                     progress(len(chunk))

@@ -87,7 +87,25 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", help="make an image again and compare the digests", parents=[common])
     verify.add_argument("image", metavar="IMAGE", help="HOST/NAME:TAG or HOST/NAME@DIGEST of an image built here")
-    verify.set_defaults(load=_verify)
+    verify.add_argument("--key", type=Path, metavar="FILE", help="public key (PEM) that must have signed the image")
+    verify.set_defaults(load=_inspect("verify_image"))
+
+    inspect = commands.add_parser("inspect", help="show what an image or a base consists of", parents=[common])
+    inspect.add_argument("image", metavar="IMAGE", help="HOST/NAME:TAG, HOST/NAME@DIGEST or oci:DIRECTORY:TAG")
+    documents = inspect.add_mutually_exclusive_group()
+    for name in ("lock", "sbom", "provenance", "log", "report"):
+        documents.add_argument(f"--{name}", action="store_true", help=f"print the {name} as it is stored")
+    inspect.set_defaults(load=_inspect("inspect_image"))
+    diff = commands.add_parser(
+        "diff", help="say what changed between two images; exit status 1 if they differ", parents=[common]
+    )
+    diff.add_argument("before", metavar="IMAGE")
+    diff.add_argument("after", metavar="IMAGE")
+    diff.set_defaults(load=_inspect("diff_images"))
+    rebase = commands.add_parser("rebase", help="put an image onto another base without building it", parents=[common])
+    rebase.add_argument("image", metavar="IMAGE")
+    rebase.add_argument("--base", required=True, metavar="NAME", help="a base of the catalogue, or an image reference")
+    rebase.set_defaults(load=_inspect("rebase_image"))
 
     base = commands.add_parser("base", help="list, show, lock, build and push base images")
     bases = base.add_subparsers(dest="base_command", required=True, metavar="COMMAND")
@@ -123,10 +141,22 @@ def _common() -> argparse.ArgumentParser:
 
 def _building() -> argparse.ArgumentParser:
     building = argparse.ArgumentParser(add_help=False)
-    building.add_argument("repo", metavar="REPO", help="a git URL or the path of a git repository")
+    building.add_argument("repo", metavar="REPO", help="a git URL, the path of a git repository, or a DOI")
     building.add_argument("--ref", default="HEAD", metavar="REF", help="branch, tag or full commit (default: HEAD)")
     building.add_argument("--subdir", default="", metavar="DIR", help="look for environment files below DIR")
+    building.add_argument(
+        "--git-token-file",
+        type=Path,
+        metavar="FILE",
+        help="your token for the repository's host, in a file of mode 600",
+    )
     building.add_argument("--base", metavar="NAME", help="a base of the catalogue, or an image reference")
+    building.add_argument(
+        "--as-of",
+        default="",
+        metavar="DATE",
+        help="packages as the index had them on YYYY-MM-DD, or on the day of the `commit` (not for lock files)",
+    )
     building.add_argument("--rebuild", action="store_true", help="lock and build again even if it was built before")
     building.add_argument("--json-logs", action="store_true", help="report progress as JSON lines on standard error")
     building.add_argument("--quiet", action="store_true", help="report no progress")
@@ -152,12 +182,6 @@ def _build() -> Command:
     return build_image
 
 
-def _verify() -> Command:
-    from launcher.build_commands import verify_image
-
-    return verify_image
-
-
 def _launch() -> Command:
     from launcher.server_commands import launch
 
@@ -180,6 +204,15 @@ def _stop() -> Command:
     from launcher.server_commands import stop
 
     return stop
+
+
+def _inspect(name: str) -> Callable[[], Command]:
+    def load() -> Command:
+        from launcher import inspect_commands
+
+        return getattr(inspect_commands, name)  # type: ignore[no-any-return]
+
+    return load
 
 
 def _base(name: str) -> Callable[[], Command]:

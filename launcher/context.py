@@ -5,19 +5,29 @@ from __future__ import annotations
 import hashlib
 import os
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from base_images.assemble import Workshop, base_identity, base_repository
 from base_images.definition import CATALOGUE, Definition, catalogue, load_definition
+from builder.attachments.signature import Signer
+from builder.engine import ContainerLimits
 from builder.facility import BaseChoice, BaseOffer, Bases, Facility
+from builder.fetching import Fetching, GitCredentials
+from builder.providers.known import named_by
 from builder.resolver import PackageIndex
-from launcher.site_config import Site, cache_directory, load_site
+from launcher.container import parse_memory
+from launcher.site_config import Containers, Site, cache_directory, load_site
 from registry_sync.client import RegistryClient
 from registry_sync.errors import CasabinderError
 from registry_sync.files import write_atomically
 from registry_sync.open_store import open_store
 from registry_sync.reference import ImageReference
+
+if TYPE_CHECKING:
+    from builder.repo_spec import RepoSpec
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,20 @@ class Context:
     def catalogues(self) -> tuple[Path, ...]:
         """The directories that definitions of bases are read from; the site's own win."""
         return (CATALOGUE, *self.site.catalogues)
+
+    def repository(self, text: str, ref: str, subdirectory: str) -> RepoSpec:
+        """Return the repository that a person named: a path, a git URL, a DOI, or a record's page."""
+        return named_by(text, ref, subdirectory, self.facility.fetching.hosts)
+
+    def with_token(self, file: Path | None, spec: RepoSpec) -> Context:
+        """Return the context in which a user's own token, in a file, is given to the repository's host."""
+        if file is None:
+            return self
+        host = urlsplit(spec.url).netloc if spec.url.startswith(("https://", "http://")) else ""
+        if not host:
+            raise CasabinderError("--git-token-file is for repositories with an https URL; ssh uses your keys")
+        fetching = replace(self.facility.fetching, credentials=GitCredentials(file, host))
+        return replace(self, facility=replace(self.facility, fetching=fetching))
 
     def definition(self, name: str) -> Definition:
         """Return a base's definition by name."""
@@ -73,9 +97,19 @@ def open_context(site_file: Path | None = None, registry: str | None = None) -> 
     location = registry or site.registry
     store, prefix = open_store(location, ca_bundle=bundle)
     index = PackageIndex(url=site.package_index, ca_bundle=bundle)
-    host = location if location.startswith("oci:") else location.partition("/")[0]
-    facility = Facility(store=store, registry=host, prefix=prefix, cache=cache, index=index)
+    host = store.registry if isinstance(store, RegistryClient) else f"oci:{store.root.absolute()}"
+    facility = Facility(
+        store=store, registry=host, prefix=prefix, cache=cache, index=index, containers=_limits(site.containers)
+    )
+    if site.signing is not None:
+        facility = replace(facility, signer=Signer(site.signing.key, site.signing.password))
+    facility = replace(facility, fetching=Fetching(**site.repositories.model_dump(), ca_bundle=bundle))
     return Context(site, facility, Workshop(cache=cache, index=index, certificates=site.ca_certificates))
+
+
+def _limits(stated: Containers) -> ContainerLimits:
+    sizes = {"memory": parse_memory(stated.memory), "disk": parse_memory(stated.disk)}
+    return ContainerLimits(**{**stated.model_dump(), **sizes})
 
 
 def _ca_bundle(certificates: tuple[Path, ...], cache: Path) -> Path | None:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from builder.build import build
-from builder.repository import RepoSpec
+from builder.options import BuildOptions
 from launcher import docker
 from launcher.container import LaunchOptions
 from launcher.progress import choose_reporter
@@ -25,8 +25,16 @@ def launch(context: Context, arguments: Namespace) -> int:
     if context.facility.registry.startswith("oci:"):
         raise CasabinderError("Docker can't start an image of an OCI layout; launch from a registry")
     reporter = choose_reporter(json_logs=arguments.json_logs, quiet=arguments.quiet)
-    spec = RepoSpec(arguments.repo, arguments.ref, arguments.subdir)
-    record = build(spec, context.bases(arguments.base), context.facility, reporter, rebuild=arguments.rebuild)
+    spec = context.repository(arguments.repo, arguments.ref, arguments.subdir)
+    context = context.with_token(arguments.git_token_file, spec)
+    record = build(
+        spec,
+        context.bases(arguments.base),
+        context.facility,
+        reporter,
+        options=BuildOptions(arguments.as_of),
+        rebuild=arguments.rebuild,
+    )
     limits = context.site.limits
     if arguments.workers > limits.workers:
         raise CasabinderError(

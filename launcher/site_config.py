@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from registry_sync.errors import CasabinderError
 
+WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^/@\s]+(/[^\s]*)?$")]
 Memory = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B?$")]
 
 
@@ -31,6 +32,38 @@ class Limits(_Strict):
     workers: int = Field(default=4, ge=0)
 
 
+class Containers(_Strict):
+    """What the builder may do with a container engine, and what one of its containers may use."""
+
+    engine: bool = True
+    memory: Memory = "4G"
+    cpus: float = Field(default=2.0, gt=0)
+    processes: int = Field(default=512, ge=16)
+    seconds: int = Field(default=1800, gt=0)
+    disk: Memory = "2G"
+    network: Literal["default", "none"] = "default"
+
+
+class Repositories(_Strict):
+    """What may be built, and how much of it may come. Patterns are globs over ``host/path``."""
+
+    private_addresses: bool = False
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    max_bytes: int = Field(default=2 * 10**9, gt=0)
+    max_file_bytes: int = Field(default=10**9, gt=0)
+    max_files: int = Field(default=100_000, gt=0)
+    cache_bytes: int = Field(default=20 * 10**9, gt=0)
+    hosts: dict[Literal["gh", "gist", "gl", "zenodo", "figshare", "dataverse", "hydroshare", "doi"], WebAddress] = {}
+
+
+class Signing(_Strict):
+    """The key that images are signed with: a PEM file of mode 600, and the file of its password if it has one."""
+
+    key: Path
+    password: Path | None = None
+
+
 class Site(_Strict):
     """Everything that a facility decides. Paths are absolute or relative to the file."""
 
@@ -40,6 +73,9 @@ class Site(_Strict):
     ca_certificates: tuple[Path, ...] = ()
     package_index: str | None = None
     limits: Limits = Limits()
+    repositories: Repositories = Repositories()
+    containers: Containers = Containers()
+    signing: Signing | None = None
 
 
 def cache_directory() -> Path:
@@ -73,5 +109,11 @@ def load_site(path: Path | None = None) -> Site:
         update={
             "catalogues": tuple(file.parent / entry for entry in site.catalogues),
             "ca_certificates": tuple(file.parent / entry for entry in site.ca_certificates),
+            "signing": site.signing and _beside(file, site.signing),
         }
     )
+
+
+def _beside(file: Path, signing: Signing) -> Signing:
+    password = signing.password and file.parent / signing.password
+    return Signing(key=file.parent / signing.key, password=password)

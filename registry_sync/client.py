@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
+import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
@@ -20,6 +22,7 @@ from registry_sync.credentials import Credentials, docker_credentials
 from registry_sync.download import download
 from registry_sync.errors import DigestMismatchError, NotFoundError, RegistryAuthError, RegistryError
 from registry_sync.faults import RegistryFaultError
+from registry_sync.machine_lock import machine_lock
 from registry_sync.manifest import MANIFEST_TYPES, Descriptor, Manifest
 from registry_sync.reference import is_digest, validate_digest, validate_repository, validate_tag
 from registry_sync.transport import Answer, RegistryTransport
@@ -27,12 +30,13 @@ from registry_sync.upload import CHUNK_BYTES, WHOLE_BYTES_MAX, cancel_upload, se
 from registry_sync.verify import digest_of, verified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 TIMEOUT_SECONDS = 60.0
 PAGES_MAX = 10_000
-FALLBACK_TRIES = 4
+FALLBACK_TRIES = 8
+PUT_WORKERS = 6
 
 _ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 _log = logging.getLogger(__name__)
@@ -69,7 +73,7 @@ class RegistryClient:
         self.registry = registry
         self._chunk_bytes = chunk_bytes
         self._whole_bytes_max = whole_bytes_max
-        self._fallback_lock = threading.Lock()
+        self._sleep = sleep
         self._transport = RegistryTransport(
             registry,
             insecure=insecure,
@@ -136,17 +140,15 @@ class RegistryClient:
         ``sha256-<hex>`` is kept by the client ("Referrers Tag Schema"). Clients that change it at the same time can
         lose each other's entries, so it is read back and written again if need be.
         """
-        answer = self._put(repository, reference, manifest)
-        if manifest.subject is not None and "oci-subject" not in answer.headers:
-            descriptor = manifest.descriptor()
-            entry = Descriptor(
-                media_type=descriptor.media_type,
-                digest=descriptor.digest,
-                size=descriptor.size,
-                annotations=manifest.annotations,
-                artifact_type=manifest.artifact_type,
-            )
-            self._change_fallback(repository, manifest.subject.digest, add=entry)
+        self._list_referrers(repository, [(manifest, self._put(repository, reference, manifest))])
+
+    def put_referrers(self, repository: str, manifests: Sequence[tuple[str, Manifest]]) -> None:
+        """Store manifests, each under its tag or digest, several at a time; an index of referrers is written once."""
+        with ThreadPoolExecutor(min(PUT_WORKERS, len(manifests) or 1)) as pool:
+            answers = list(pool.map(lambda pair: self._put(repository, *pair), manifests))
+        self._list_referrers(
+            repository, [(manifest, answer) for (_, manifest), answer in zip(manifests, answers, strict=True)]
+        )
 
     def delete_manifest(self, repository: str, reference: str) -> None:
         """Delete a tag, or a manifest with all its tags; :class:`NotFoundError` if there is none."""
@@ -281,6 +283,18 @@ class RegistryClient:
             raise DigestMismatchError(f"{self.registry} stored {stored} for the manifest {manifest.digest}")
         return answer
 
+    def _list_referrers(self, repository: str, stored: Sequence[tuple[Manifest, Answer]]) -> None:
+        """List those of the stored manifests as referrers that the registry did not take for ones itself."""
+        unlisted: dict[str, list[Descriptor]] = {}
+        for manifest, answer in stored:
+            if manifest.subject is not None and "oci-subject" not in answer.headers:
+                entry = replace(
+                    manifest.descriptor(), annotations=manifest.annotations, artifact_type=manifest.artifact_type
+                )
+                unlisted.setdefault(manifest.subject.digest, []).append(entry)
+        for subject, entries in unlisted.items():
+            self._change_fallback(repository, subject, add=entries)
+
     def _delete(self, repository: str, path: str, doing: str) -> None:
         scopes = (f"repository:{repository}:pull,push,delete",)
         try:
@@ -313,16 +327,33 @@ class RegistryClient:
             return ()
 
     def _change_fallback(
-        self, repository: str, subject: str, *, add: Descriptor | None = None, remove: str | None = None
+        self, repository: str, subject: str, *, add: Sequence[Descriptor] = (), remove: str | None = None
     ) -> None:
-        gone = add.digest if add else remove
-        with self._fallback_lock:
-            for _ in range(FALLBACK_TRIES):
-                entries = self._fallback(repository, subject)
-                if (add is not None) == any(entry.digest == gone for entry in entries):
+        """Bring entries into the index, or one out of it, and return when two reads in a row have seen it so.
+
+        Builders of one machine take turns. One of another machine may read the index before we write it and write it
+        after, which takes our entries out again; that takes one round trip, so two reads mostly see it, and we
+        write again.
+        """
+        written = False
+        with machine_lock(f"{self.registry}/{repository}@{subject}"):
+            for attempt in range(FALLBACK_TRIES):
+                for _ in range(2 if written else 1):
+                    entries = self._fallback(repository, subject)
+                    there = {entry.digest for entry in entries}
+                    missing = [entry for entry in add if entry.digest not in there]
+                    if missing or remove in there:
+                        break
+                else:
                     return
-                entries = tuple(entry for entry in entries if entry.digest != gone)
-                self._put(repository, fallback_tag(subject), Manifest.index((*entries, add) if add else entries))
+                if attempt:
+                    self._sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - so that two do not go in step
+                    entries = self._fallback(repository, subject)
+                    there = {entry.digest for entry in entries}
+                wanted = [entry for entry in entries if entry.digest != remove]
+                wanted += [entry for entry in add if entry.digest not in there]
+                self._put(repository, fallback_tag(subject), Manifest.index(wanted))
+                written = True
         _log.warning("the referrers of %s in %s/%s are changed by others too", subject, self.registry, repository)
 
 

@@ -30,7 +30,7 @@ from registry_sync.reference import is_digest, validate_digest, validate_reposit
 from registry_sync.verify import digest_of, verified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 REF_NAME = "org.opencontainers.image.ref.name"
 READ_BYTES = 2**20
@@ -90,6 +90,11 @@ class LayoutStore:
             elif any(old.digest == digest for old in entries):
                 return
             self._write_index(repository, [*entries, entry])
+
+    def put_referrers(self, repository: str, manifests: Sequence[tuple[str, Manifest]]) -> None:
+        """Store several manifests, each under its tag or digest."""
+        for reference, manifest in manifests:
+            self.put_manifest(repository, reference, manifest)
 
     def delete_manifest(self, repository: str, reference: str) -> None:
         """Delete a tag, or a manifest with all its tags; :class:`NotFoundError` if there is none."""

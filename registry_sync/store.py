@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from registry_sync.manifest import Descriptor, Manifest
@@ -32,6 +32,9 @@ class Store(Protocol):
 
     def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
         """Store the manifest under a tag or its digest; a manifest with a subject becomes its referrer."""
+
+    def put_referrers(self, repository: str, manifests: Sequence[tuple[str, Manifest]]) -> None:
+        """Store several manifests, each under its tag or digest, as :meth:`put_manifest` does, with fewer requests."""
 
     def delete_manifest(self, repository: str, reference: str) -> None:
         """Delete a tag or a manifest."""

@@ -1,101 +1,159 @@
-"""Reads ``requirements.txt`` as pip does (Requirements File Format), as far as wheels from an index go.
+"""Reads ``requirements.txt`` as pip does (Requirements File Format).
 
 Understood: requirement lines with extras, markers and hashes, comments, line continuation, ``-r`` and ``-c`` of files
-in the repository. What needs code to run or another place to fetch from (``-e``, paths, URLs, index options) is
-refused with its line, not ignored.
+in the repository, ``-e`` and directories of the repository, git and archive addresses. Options that say where packages
+come from are refused with their line: that is the facility's decision. Source: pip's documentation, "Requirements
+File Format".
 """
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from packaging.requirements import InvalidRequirement, Requirement
+from builder.environment.files import Files, decode, inside, is_directory
+from builder.environment.spec import EnvironmentFileError, SourceRequirement, StatedRequirement
+from builder.environment.wishes import Wish, and_marker, parse_address, parse_requirement
 
-from builder.environment.spec import EnvironmentFileError, StatedRequirement
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _HASH = re.compile(r"\s--hash[= ]sha256:([0-9a-f]{64})(?=\s|$)")
+_PER_REQUIREMENT = re.compile(r"\s--(config-settings?|global-option|install-option|hash)\b")
 _INCLUDE = re.compile(r"(?P<option>-r|-c|--requirement|--constraint)[= ]?\s*(?P<path>\S+)")
-_HARMLESS = re.compile(r"(--only-binary|--prefer-binary|--no-cache-dir|--require-hashes)\b.*")
-_VCS_OR_URL = re.compile(r"(git|hg|svn|bzr)\+|\w+://|^\.{0,2}/|^\.$|\.(whl|zip|tar\.gz)$")
+_EDITABLE = re.compile(r"(-e|--editable)[= ]?\s*(?P<target>.+)")
+_HARMLESS = re.compile(r"(--only-binary|--prefer-binary|--no-cache-dir|--require-hashes|--use-feature)\b.*")
+_NOTED = {
+    "--pre": "pre-releases are taken only where a requirement names one, as in name>=2.0rc1",
+    "--no-binary": "wheels are used where the index has them",
+}
+_INDEX = ("-i", "--index-url", "--pypi-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--trusted-host")
+_VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
+_ADDRESS = re.compile(r"((git|hg|svn|bzr)\+|\w+://|file:|\.{0,2}/|\.{1,2}(\[|$)|~)")
+_FILE = re.compile(r"\S+\.(whl|zip|tar\.gz|tgz|tar\.bz2)")
+_SPACED_EXTRAS = re.compile(r"\[[^\[\]]*\]$")
 _DEEPEST = 10
 _MOST_FILES = 100
 
-ReadFile = Callable[[str], bytes | None]
-
 
 @dataclass
-class _Found:
-    requirements: list[StatedRequirement] = field(default_factory=list)
+class RequirementLines:
+    """What the files state, in their order."""
+
+    wishes: list[Wish] = field(default_factory=list)
     constraints: list[StatedRequirement] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     files: int = 0
 
 
-def read_requirements(path: str, read: ReadFile) -> tuple[tuple[StatedRequirement, ...], tuple[StatedRequirement, ...]]:
-    """Return the requirements and the constraints that the file at ``path`` and those it includes state.
+def read_requirements(path: str, files: Files, root: str = "") -> RequirementLines:
+    """Return what the file at ``path`` and those it includes state. Raises :class:`EnvironmentFileError` naming file
+    and line.
 
-    ``read`` returns a file of the repository by its path, or ``None``. Raises :class:`EnvironmentFileError` naming
-    file and line.
+    Directories of projects (``-e .``) start from ``root``, where pip would be started, as with repo2docker; where there
+    is no such directory, from the directory of the file.
     """
-    found = _Found()
-    _read(path, read, found, constraint=False, including=())
-    return tuple(found.requirements), tuple(found.constraints)
+    found = RequirementLines()
+    _read(path, files, root, found, constraint=False, including=())
+    return found
 
 
-def _read(path: str, read: ReadFile, found: _Found, *, constraint: bool, including: tuple[str, ...]) -> None:
-    content = read(path)
+def _read(
+    path: str, files: Files, root: str, found: RequirementLines, *, constraint: bool, including: tuple[str, ...]
+) -> None:
+    content = files.read(path)
     if content is None and including:
-        raise EnvironmentFileError(f"{including[-1]} includes {path}, which is not in the repository")
+        raise EnvironmentFileError(f"{including[-1]} includes {path}, which is not in the repository; add it")
     if content is None:
         raise EnvironmentFileError(f"{path} is not a file, or a symlink to none; make it a file")
     found.files += 1
     if found.files > _MOST_FILES:
         raise EnvironmentFileError(f"{path}: more than {_MOST_FILES} files are included; put them into one")
-    for number, line in _logical_lines(_decode(content, path)):
+    directory = path.rpartition("/")[0]
+    for number, line in _logical_lines(decode(content, path)):
         source = f"{path}, line {number}"
+        if variable := _VARIABLE.search(line):
+            raise EnvironmentFileError(f"{source}: {variable[0]} is not known when the image is built; write its value")
         include = _INCLUDE.fullmatch(line)
         if include:
-            target = posixpath.normpath(posixpath.join(posixpath.dirname(path), include["path"]))
-            if target.startswith(("../", "/")) or target == ".." or "://" in include["path"]:
-                raise EnvironmentFileError(f"{source}: {include['path']} is not a file of the repository")
+            target = inside(directory, include["path"])
+            if not target or "://" in include["path"]:
+                raise EnvironmentFileError(f"{source}: {include['path'][:80]} is not a file of the repository")
             if target == path or target in including or len(including) > _DEEPEST:
-                raise EnvironmentFileError(f"{source}: {path} and {target} include each other")
+                raise EnvironmentFileError(f"{source}: {path} and {target} include each other; remove one of the lines")
             narrows = constraint or include["option"] in ("-c", "--constraint")
-            _read(target, read, found, constraint=narrows, including=(*including, path))
-        elif _HARMLESS.fullmatch(line):
-            continue
+            _read(target, files, root, found, constraint=narrows, including=(*including, path))
+        elif line.startswith("-") and not _EDITABLE.fullmatch(line):
+            _option(line, source, found)
         else:
-            (found.constraints if constraint else found.requirements).append(_requirement(line, source))
+            _add(_wish(line, source, (root, directory), files), source, found, constraint=constraint)
 
 
-def _requirement(line: str, source: str) -> StatedRequirement:
-    if line.startswith("-"):
-        option = line.split()[0].split("=")[0]
-        if option in ("-e", "--editable"):
-            reason = "editable installs are not supported; the repository's own modules can be imported as they are"
-        else:
-            reason = f"the option {option} is not supported; the facility decides where packages come from"
-        raise EnvironmentFileError(f"{source}: {reason}; remove the line")
+def _add(wish: Wish, source: str, found: RequirementLines, *, constraint: bool) -> None:
+    if not constraint:
+        found.wishes.append(wish)
+    elif isinstance(wish, StatedRequirement):
+        found.constraints.append(wish)
+    else:
+        raise EnvironmentFileError(f"{source}: a constraint can't be an address; write it like `name<2`")
+
+
+def _option(line: str, source: str, found: RequirementLines) -> None:
+    option = line.split()[0].split("=")[0]
+    if _HARMLESS.fullmatch(line):
+        return
+    if option in _NOTED:
+        found.notes.append(f"{source}: {option} has no effect: {_NOTED[option]}")
+        return
+    if option in _INDEX or re.match(r"-[if]\S", line):
+        reason = f"the option {option} is not supported; the facility decides where packages come from"
+    else:
+        reason = f"the option {option} is not supported"
+    raise EnvironmentFileError(f"{source}: {reason}; remove the line")
+
+
+def _wish(line: str, source: str, directories: tuple[str, str], files: Files) -> Wish:
     hashes = tuple(match[1] for match in _HASH.finditer(f" {line}"))
     text = _HASH.sub("", f" {line}").strip()
-    elsewhere = EnvironmentFileError(
-        f"{source}: {text!r} does not come from the package index; give a released version instead"
-    )
-    if _VCS_OR_URL.search(text.partition(";")[0].split("[")[0].strip()):
-        raise elsewhere
-    try:
-        requirement = Requirement(text)
-    except InvalidRequirement as error:
-        reason = str(error).splitlines()[0]
-        raise EnvironmentFileError(
-            f"{source}: {text!r} is not a requirement ({reason}); write it like `name` or `name==1.2`"
-        ) from error
-    if requirement.url:
-        raise elsewhere
-    return StatedRequirement(requirement, source, hashes)
+    option = _PER_REQUIREMENT.search(text)
+    if option and option[1] == "hash":
+        raise EnvironmentFileError(f"{source}: only --hash=sha256: with 64 hex digits is understood; correct the hash")
+    if option:
+        raise EnvironmentFileError(f"{source}: the option --{option[1]} is not supported; remove it from the line")
+    editable = _EDITABLE.fullmatch(text)
+    if editable:
+        text = editable["target"].strip()
+    plain, *markers = (part.strip() for part in re.split(r"\s;|;\s", text, maxsplit=1))
+    directory = _start(plain, directories, files)
+    if (editable and " @ " not in plain) or _ADDRESS.match(plain) or _FILE.fullmatch(plain) or _is_directory(plain):
+        found = parse_address(_SPACED_EXTRAS.sub(_unspaced, plain), source, directory, files)
+        found = replace(found, editable=bool(editable), hashes=hashes or found.hashes)
+        return and_marker(found, markers[0] if markers else "", source)
+    wish = parse_requirement(text, source, directory, files)
+    if isinstance(wish, SourceRequirement):
+        return replace(wish, editable=bool(editable), hashes=hashes or wish.hashes)
+    return replace(wish, hashes=hashes)
+
+
+def _start(address: str, directories: tuple[str, str], files: Files) -> str:
+    """Return the directory that a path of the repository starts from: the first in which it is a directory."""
+    plain = address.rpartition("@ ")[2].partition("[")[0]
+    for directory in directories:
+        path = inside(directory, plain)
+        if path is not None and is_directory(files, path):
+            return directory
+    return directories[0]
+
+
+def _unspaced(extras: re.Match[str]) -> str:
+    return extras[0].replace(" ", "")
+
+
+def _is_directory(text: str) -> bool:
+    """pip takes a line with a slash in it for a path, unless it is a direct reference."""
+    return "/" in text and "@" not in text and not re.search(r"[\s<>=!~;]", text)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -114,11 +172,3 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         pending, first = "", 0
     if pending.strip():
         yield first, pending.strip()
-
-
-def _decode(content: bytes, path: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise EnvironmentFileError(f"{path}, line {line}: the file is not UTF-8 text; save it as UTF-8") from error

@@ -33,6 +33,7 @@ class SourceRequirement:
     ``path`` is a directory relative to the repository's root (``local``; ``""`` is the root), ``url`` and ``ref`` are
     as stated (``git``; without a ref its default branch; ``archive``: an sdist or wheel at a URL), ``subdirectory``
     lies below either. ``name`` is canonical and empty where it was not stated. ``hashes`` are sha256 of an archive.
+    ``marker`` (PEP 508) says where it applies; empty is everywhere.
     """
 
     kind: Literal["local", "git", "archive"]
@@ -45,6 +46,46 @@ class SourceRequirement:
     extras: tuple[str, ...] = ()
     editable: bool = False
     hashes: tuple[str, ...] = ()
+    marker: str = ""
+
+
+@dataclass(frozen=True)
+class EditableProject:
+    """A project of the repository whose metadata is known without running its code: it is imported where it lies.
+
+    ``name`` is as stated and ``version`` follows PEP 440; ``directory`` is where the project is and ``import_paths``
+    where its modules are, both relative to the repository's root (``""``). ``entry_points`` is the text of
+    ``entry_points.txt``, ``requires`` are Requires-Dist lines. ``generated`` are files (path, text) that its build
+    would have written into the source, such as a ``_version.py``.
+    """
+
+    name: str
+    version: str
+    directory: str
+    import_paths: tuple[str, ...] = ("",)
+    entry_points: str = ""
+    requires: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    requires_python: str = ""
+    generated: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class RepositorySettings:
+    """What ``casabinder.yaml`` asks of a launch and of the build: empty, 0 or ``None`` where it says nothing.
+
+    ``groups`` replace the default of the format that decides; ``memory`` is bytes.
+    """
+
+    file: str = ""
+    base: str = ""
+    python: str = ""
+    as_of: str = ""
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = None
+    cpus: float = 0.0
+    memory: int = 0
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +123,8 @@ class EnvironmentSpec:
     asking for packages; ``sources`` are packages that are made from source; ``lock`` is the repository's own lock;
     ``container`` is what a container engine has to run. ``python`` is a specifier for the Python version, stated in
     ``python_source``; ``base`` is the name of a base and ``as_of`` a date (``YYYY-MM-DD``, or ``commit``) from
-    ``binder/casabinder.yaml``. ``import_paths`` are directories of the repository, relative to its root, that its own
-    packages are imported from; ``notes`` are sentences for the user.
+    ``casabinder.yaml``, whose other ``settings`` the launcher uses. ``editables`` are the repository's own
+    projects that are imported where they lie; ``notes`` are sentences for the user.
     """
 
     kind: Literal[
@@ -111,5 +152,6 @@ class EnvironmentSpec:
     python_source: str = ""
     base: str = ""
     as_of: str = ""
-    import_paths: tuple[str, ...] = ()
+    editables: tuple[EditableProject, ...] = ()
+    settings: RepositorySettings = field(default_factory=RepositorySettings)
     notes: tuple[str, ...] = ()

@@ -46,11 +46,14 @@ _LARGEST_SCRIPT = 16 * 1024 * 1024
 class InstallTarget:
     """Where in an image wheels go: the environment's ``prefix`` (absolute) and its Python (``3.13``).
 
+    ``bytecode`` is the identity of the interpreter that makes the layers' bytecode; "" for layers without.
+
     The directories are relative to the image's root, as entries' paths are; ``interpreter`` is for shebangs.
     """
 
     prefix: str = "/srv/env"
     python: str = "3.13"
+    bytecode: str = ""
 
     def __post_init__(self) -> None:
         plain = posixpath.normpath(self.prefix) == self.prefix and not any(map(str.isspace, self.prefix))
@@ -90,6 +93,8 @@ class InstallTarget:
 def layer_key(wheel_sha256: str, target: InstallTarget) -> str:
     """Return the key of a wheel's layer: a sha256 (hex) over all that decides the layer's bytes."""
     inputs = {"kind": "wheel", "sha256": wheel_sha256, "prefix": target.prefix, "python": target.python}
+    if target.bytecode:
+        inputs["bytecode"] = target.bytecode
     return hashlib.sha256(canonical_json({**inputs, "recipe": RECIPE})).hexdigest()
 
 

@@ -7,16 +7,22 @@ tests does not download them again; everything else is new.
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from casabinder_runtime.ports import first_free_port
 
 from base_images.assemble import BaseRecord, Workshop, base_repository, build_base
 from base_images.definition import load_definition
-from builder.facility import BaseChoice, Facility
+from builder.facility import BaseChoice, BaseOffer, Bases, Facility
 from launcher.context import open_context
 from launcher.site_config import cache_directory
 from registry_sync.client import RegistryClient
+from tests.testbed.corpus import UNITS, Corpus
+from tests.testbed.git_repository import commit_files, git
+from tests.testbed.git_server import running_git_server
+from tests.testbed.index_mirror import running_index_mirror
 from tests.testbed.registry import Registry, running_registry
 
 if TYPE_CHECKING:
@@ -80,3 +86,43 @@ def base_record(facility: Facility, workshop: Workshop) -> BaseRecord:
 def real_base(base_record: BaseRecord, facility: Facility) -> BaseChoice:
     """The default base, as a build chooses it."""
     return BaseChoice(facility.registry, base_repository(PREFIX, base_record.name), "current")
+
+
+@pytest.fixture(scope="session")
+def both_bases(real_base: BaseChoice, facility: Facility, workshop: Workshop) -> Bases:
+    """All bases of the catalogue in the facility's registry, the default first."""
+    older = build_base(load_definition("coffea-py311"), workshop, facility.store, facility.registry, PREFIX)
+    choice = BaseChoice(facility.registry, base_repository(PREFIX, older.name), "current")
+    return Bases((BaseOffer("coffea-py313", "3.13", real_base), BaseOffer("coffea-py311", "3.11", choice)))
+
+
+@pytest.fixture(scope="session")
+def index_pages() -> Path:
+    """Where pages of the package index are kept from one run of the tests to the next."""
+    return cache_directory() / "test-index" / "pages"
+
+
+@pytest.fixture(scope="session")
+def corpus(
+    facility: Facility,
+    both_bases: Bases,
+    site_index: PackageIndex,
+    index_pages: Path,
+    base_record: BaseRecord,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Corpus]:
+    """The corpus, whose cases are built when they are asked for."""
+    scratch = tmp_path_factory.mktemp("corpus")
+    commit_files(scratch / "units", UNITS)
+    git(scratch / "units", "tag", "v1")
+    # uv keeps what it knows by the index's address, so that this is the same in every run if it can be.
+    port = first_free_port(28717)
+    with running_git_server(scratch / "git") as server, running_index_mirror(site_index, index_pages, port) as index:
+        server.add("units.git", scratch / "units")
+        fill = {
+            "index": index.url or "",
+            "git": f"http://{server.address}",
+            "base": f"{facility.registry}/{base_repository(PREFIX, base_record.name)}@{base_record.digest}",
+        }
+        index = replace(index, cache=index_pages.parent / "uv")
+        yield Corpus(replace(facility, index=index), both_bases, fill, scratch)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.base import attach, load_base
+from builder.attachments.attach import attach
+from builder.base import load_base
 from builder.build import build
 from builder.facility import Bases
-from builder.record import LOCK_TYPE, ImageRecord, read_lock
+from builder.record import LOCK_TYPE, ImageRecord, lock_artifact, read_lock
 from builder.repository import RepoSpec
 from builder.verify import verify
 from registry_sync.client import RegistryClient
@@ -253,7 +254,8 @@ def built_elsewhere(
 
 
 def test_verify_makes_it_again(record: ImageRecord, facility: Facility, tmp_path: Path) -> None:
-    assert verify(record.image, facility, tmp_path) == (record.digest, record.digest)
+    found = verify(record.image, facility, tmp_path)
+    assert (found.stored, found.made, found.faults) == (record.digest, record.digest, ())
 
 
 def test_verify_notices_an_altered_lock(
@@ -269,8 +271,9 @@ def test_verify_notices_an_altered_lock(
     fewer = "\n\n".join(block for block in blocks if 'name = "particle"' not in block)
     assert len(fewer) < len(text)
     image = store.get_manifest(name, record.digest)
-    attach(store, name, image.descriptor(), LOCK_TYPE, [(LOCK_TYPE, fewer.encode(), {})])
-    there, made = verify(record.image, elsewhere, tmp_path)
+    attach(store, name, image.descriptor(), [lock_artifact(fewer)])
+    found = verify(record.image, elsewhere, tmp_path)
+    there, made = found.stored, found.made
     assert there == record.digest != made
 
 

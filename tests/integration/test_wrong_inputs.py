@@ -70,7 +70,7 @@ class Site:
     def fails(self, repository: str | Path, *options: str, registry: str | None = None) -> Outcome:
         """Run `casabinder build`, check that it fails as every error should, and return what it said."""
         site = self.directory / "site.yaml"
-        site.write_text(json.dumps({"package_index": self.index.url}))
+        site.write_text(json.dumps({"package_index": self.index.url, "repositories": {"private_addresses": True}}))
         base = f"{self.registry.address}/fac/{REPOSITORY}:current"
         arguments = ["build", str(repository), "--json", "--quiet", "--site", str(site), "--base", base]
         arguments += ["--registry", registry or f"{self.registry.address}/fac", *options]

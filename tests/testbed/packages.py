@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -87,13 +88,16 @@ def built_wheel(
 
 @dataclass
 class Index:
-    """A running index. ``asked`` are the requests so far (``GET /files/...``); ``faults`` maps paths to a status."""
+    """A running index. ``asked`` are the requests so far (``GET /files/...``); ``faults`` maps paths to a status;
+    ``uploaded`` maps names of wheels to upload times (PEP 700). Ranges are answered if ``ranges`` says so."""
 
     url: str = ""
     wheels: list[BuiltWheel] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
     sizes: bool = True
+    ranges: bool = True
+    uploaded: dict[str, str] = field(default_factory=dict)
 
     def address_of(self, wheel: BuiltWheel) -> str:
         return f"{self.url.removesuffix('/simple')}/files/{wheel.filename}"
@@ -109,6 +113,7 @@ class Index:
                 "hashes": {"sha256": wheel.sha256},
                 **({"requires-python": wheel.requires_python} if wheel.requires_python else {}),
                 **({"size": len(wheel.content)} if self.sizes else {}),
+                **({"upload-time": self.uploaded[wheel.filename]} if wheel.filename in self.uploaded else {}),
             }
             for wheel in self.wheels
             if wheel.name == name
@@ -141,7 +146,15 @@ def running_index(wheels: Iterable[BuiltWheel] = ()) -> Iterator[Index]:
                 body, content_type = index._page(rest.strip("/")), _JSON
             elif kind == "files":
                 body = next((wheel.content for wheel in index.wheels if wheel.filename == rest), None)
-            self.send_response(status if body is None else 200)
+            wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")) if index.ranges else None
+            if body and wanted:  # RFC 9110, 14.2: the last n bytes, or from here to there
+                total, (first, last) = len(body), wanted.groups()
+                start = int(first) if first else max(0, total - int(last))
+                body = body[start : int(last) + 1 if first and last else total]
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{total}")
+            else:
+                self.send_response(status if body is None else 200)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()

@@ -268,9 +268,9 @@ def running_token_server(server: TokenServer) -> Iterator[TokenServer]:
 
 
 @contextmanager
-def running_http_server(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve ``handler`` on a free loopback port; give its address (``host:port``)."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+def running_http_server(handler: type[BaseHTTPRequestHandler], port: int = 0) -> Iterator[str]:
+    """Serve ``handler`` on a loopback port, a free one unless it is stated; give its address (``host:port``)."""
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
         server.daemon_threads = True
         server.block_on_close = False
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)

@@ -50,7 +50,7 @@ def tiny_base(
         path.write_bytes(wheel.content)
         packages.append((package, wheel))
     bottom = cache.build("0" * 64, "root file system", lambda: [Entry("etc/os-release", "file", b"ID=tiny\n")])
-    planned = plan_wheel_layers([package for package, _ in packages], install, 4)
+    planned = plan_wheel_layers([package for package, _ in packages], install, 1)
     layers = [bottom, *make_wheel_layers(planned, install, wheelhouse, cache)]
     settings = ImageSettings({"PATH": "/srv/env/bin:/bin"}, command=("jupyter-lab",), user="1000:1000")
     image = make_image(Parent(), layers, settings, {})

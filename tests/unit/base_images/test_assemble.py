@@ -17,6 +17,7 @@ from builder.resolver import PackageIndex
 from registry_sync.errors import CasabinderError
 from registry_sync.layout import LayoutStore
 from tests.testbed.git_repository import commit_files
+from tests.testbed.interpreter import INTERPRETER_FILES
 from tests.testbed.packages import built_wheel, running_index
 from tests.unit.base_images.test_rootfs import archive
 from tests.unit.builder.layers.helpers import read_layer
@@ -49,7 +50,7 @@ def index() -> Iterator[Index]:
 @pytest.fixture
 def mmdebstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program in its place that gives a small archive."""
-    archive(tmp_path / "prepared", time=1)
+    archive(tmp_path / "prepared", 1, INTERPRETER_FILES)
     program = tmp_path / "bin" / "mmdebstrap"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\ncp {tmp_path}/prepared "$3"\n')
@@ -109,6 +110,7 @@ def test_what_is_in_a_base(definition: Definition, index: Index, tmp_path: Path)
         files |= set(read_layer(store.read_blob("bases/small", layer.digest)))
     owned = {path for paths in base.files.values() for path in paths}
     assert owned <= files
+    assert "srv/env/lib/python3.13/site-packages/core/__pycache__/__init__.cpython-313.pyc" in owned
     assert {"etc/passwd", "srv/env/bin/python", "srv/jupyter/bin/python"} <= files
     assert "srv/jupyter/lib/python3.13/site-packages/server_app/__init__.py" in files
     config = json.loads(store.read_blob("bases/small", base.manifest.config.digest))["config"]
@@ -138,6 +140,12 @@ def test_a_repository_builds_on_it(definition: Definition, index: Index, tmp_pat
     choice = BaseChoice("host", base_repository("", "small"), "current")
     record = build(RepoSpec(str(tmp_path / "repo")), Bases.only(choice), facility)
     assert record.packages == {"from_base": 2, "added": 0, "replaced": 1}
+    repository = record.image.removeprefix("host/").partition(":")[0]
+    manifest = store.get_manifest(repository, record.digest)
+    above = [read_layer(store.read_blob(repository, layer.digest)) for layer in manifest.layers[-4:]]
+    package = "srv/env/lib/python3.13/site-packages/core"
+    assert "srv/env/lib/python3.13/site-packages/.wh.core" in above[0]
+    assert f"{package}/__pycache__/__init__.cpython-313.pyc" in above[1]
     commit_files(tmp_path / "repo", {"requirements.txt": "core<2\ncasabinder-runtime==99\n"})
     with pytest.raises(CasabinderError, match="line 2: casabinder-runtime comes with the base small"):
         build(RepoSpec(str(tmp_path / "repo")), Bases.only(choice), facility)

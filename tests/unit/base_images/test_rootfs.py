@@ -16,6 +16,7 @@ from registry_sync.errors import CasabinderError
 from tests.unit.builder.layers.helpers import read_layer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from base_images.rootfs import BuiltRootfs
@@ -36,7 +37,7 @@ Version: 7
 """
 
 
-def archive(path: Path, time: int) -> None:
+def archive(path: Path, time: int, more: Mapping[str, str] | None = None) -> None:
     """Write what mmdebstrap might: every kind of member, with traces of when it was made."""
     files = {
         "etc/passwd": "root:x:0:0::/root:/bin/bash\n",
@@ -46,6 +47,7 @@ def archive(path: Path, time: int) -> None:
         "var/log/dpkg.log": f"made at {time}\n",
         "var/cache/apt/pkgcache.bin": str(time),
         "usr/bin/su": "program",
+        **(more or {}),
     }
     with tarfile.open(path, "w") as tar:
         for name in ("./", "./dev", "./usr", "./usr/bin", "./var/log"):

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.engine import EngineError, docker, docker_lines, explain, explain_pull
+from builder.engine import EngineError, docker, docker_lines, docker_pipe, explain, explain_pull
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,3 +101,47 @@ def test_lines_come_as_they_are_written_and_a_command_nobody_listens_to_ends(
     lines = docker_lines("logs", "--follow", "x")
     assert next(lines) == "one"
     lines.close()  # type: ignore[attr-defined]
+
+
+def pipe(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str, feed: bytes = b"in", **options: Any) -> bytes:
+    """Run ``docker_pipe`` with a command that does as ``script`` says."""
+    fake = directory / "docker"
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:/bin:/usr/bin")
+    output = io.BytesIO()
+    docker_pipe("run", feed=lambda sink: sink.write(feed), take=output, **{"most": 100, "seconds": 60, **options})
+    return output.getvalue()
+
+
+def test_a_pipe_goes_through_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    assert pipe(tmp_path, monkeypatch, "echo log >&2; exec cat", say=said.append) == b"in"
+    assert said == ["log"]
+    assert pipe(tmp_path, monkeypatch, "echo out", feed=bytes(2**20)) == b"out\n"  # it need not read what it is fed
+
+
+def test_a_pipe_that_writes_too_much_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineError, match=r"`docker run` wrote more than 100 bytes"):
+        pipe(tmp_path, monkeypatch, "exec cat /dev/zero")
+
+
+def test_a_pipe_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TimeoutError, match=r"`docker run` took more than 0 s"):
+        pipe(tmp_path, monkeypatch, "exec sleep 60", seconds=0.1)
+
+
+def test_a_pipe_that_fails_says_with_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineError, match=r"`docker run` failed: bad") as caught:
+        pipe(tmp_path, monkeypatch, "echo bad >&2; exit 125")
+    assert caught.value.status == 125
+
+
+def test_what_feeds_a_pipe_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(tmp_path, monkeypatch, "exec cat")
+
+    def broken(_: object) -> None:
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        docker_pipe("run", feed=broken, take=io.BytesIO(), most=100, seconds=60)

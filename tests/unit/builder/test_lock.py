@@ -131,9 +131,7 @@ class TestLock:
     """With uv and a package index on the loopback interface."""
 
     def locked(self, workbench: Workbench, asked: EnvironmentSpec, *, fresh: bool = False, now: float = 0) -> Lock:
-        return lock(
-            asked, workbench.base, workbench.facility.index, workbench.facility.cache, fresh=fresh, clock=lambda: now
-        )
+        return lock(asked, workbench.base, workbench.facility, fresh=fresh, clock=lambda: now)
 
     def refused(self, workbench: Workbench, asked: EnvironmentSpec) -> str:
         with pytest.raises(LockError) as caught:

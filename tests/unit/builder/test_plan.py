@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.environment.spec import EnvironmentSpec
+from builder.environment.spec import EditableProject, EnvironmentSpec
 from builder.lock import compare
 from builder.plan import plan
 from builder.repository import Commit, RepoSpec, Tree
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 OLD, NEW, EXTRA = built_wheel("core", "2.0"), built_wheel("core", "1.0"), built_wheel("extra")
 TREE = Tree(Commit(RepoSpec("https://host/repo"), "c" * 40, "main"), Path("/nowhere"), "7" * 40)
 NOTHING = EnvironmentSpec("none")
+EDITABLE = EditableProject("My-Fit", "1.0", "", ("src", ""))
 
 
 @pytest.fixture
@@ -36,12 +37,13 @@ def locked(base: Base, *wheels: object) -> Lock:
 
 
 def test_the_layers_of_a_plan_in_order(base: Base) -> None:
-    spec = EnvironmentSpec("pyproject", import_paths=("src", ""))
+    spec = EnvironmentSpec("pyproject", editables=(EDITABLE,))
     planned = plan(base, locked(base, NEW, EXTRA), spec, TREE)
     assert planned.whats == [
         "removed of the base: core 2.0",
-        "2 packages: core 1.0, extra 1.0",
-        "import paths",
+        "core 1.0",
+        "extra 1.0",
+        "editable: My-Fit 1.0",
         "repository",
         "env.json",
     ]
@@ -51,7 +53,8 @@ def test_the_layers_of_a_plan_in_order(base: Base) -> None:
         ("whiteout", f"{site}/core"),
         ("whiteout", f"{site}/core-2.0.dist-info"),
     ]
-    assert [entry.content for entry in paths.entries()] == [b"/srv/repo/src\n/srv/repo\n"]
+    written = {entry.path: entry.content for entry in paths.entries()}
+    assert written[f"{site}/_casabinder_my_fit.pth"] == b"/srv/repo/src\n/srv/repo\n"
     assert [entry.path for entry in identity.entries()] == ["etc/casabinder/env.json"]
 
 
@@ -67,9 +70,9 @@ def test_keys_depend_on_what_decides_a_layer(base: Base) -> None:
     assert len(set(keys)) == 4
 
 
-def test_an_import_path_changes_the_environment(base: Base) -> None:
+def test_an_editable_changes_the_environment(base: Base) -> None:
     answer = locked(base)
-    spec = EnvironmentSpec("pyproject", import_paths=("src",))
+    spec = EnvironmentSpec("pyproject", editables=(EDITABLE,))
     assert plan(base, answer, spec, TREE).env_id != plan(base, answer, NOTHING, TREE).env_id
 
 

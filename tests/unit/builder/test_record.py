@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from builder.attachments.attach import attach
 from builder.image import ImageSettings, Parent, make_image
 from builder.publish import put_image
 from builder.record import (
@@ -17,10 +18,11 @@ from builder.record import (
     LayerFacts,
     RecordShelf,
     as_cached,
-    attach_record,
+    lock_artifact,
     read_lock,
     read_record,
     read_records,
+    record_artifact,
 )
 from registry_sync.errors import CasabinderError
 from registry_sync.layout import LayoutStore
@@ -79,8 +81,8 @@ def test_records_by_commit_and_one_lock(subject: tuple[LayoutStore, Descriptor])
     store, descriptor = subject
     other = replace(RECORD, commit="d" * 40)
     newer = replace(RECORD, created="2025-01-01T00:00:00Z")
-    for record in (newer, RECORD, other):
-        attach_record(store, "name", descriptor, record, "the lock")
+    attach(store, "name", descriptor, [lock_artifact("the lock"), record_artifact(newer)])
+    attach(store, "name", descriptor, [record_artifact(RECORD), record_artifact(other)])
     assert len(store.referrers("name", RECORD.digest, LOCK_TYPE)) == 1
     assert read_lock(store, "name", RECORD.digest) == "the lock"
     assert read_record(store, "name", RECORD.digest, RECORD.commit) == newer

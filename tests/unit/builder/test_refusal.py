@@ -42,20 +42,20 @@ PLATFORM = "the base tiny (Python 3.13)"
             ["hist", "awkward<2"],
             f"Because dask-awkward<=2022 depends on awkward>=1.8.0 {'and more ' * 60}, we can conclude that it does. "
             f"And because you require awkward<2 and dask-awkward, {END}",
-            f"r.txt, line 2: `awkward<2` can't be had together with dask-awkward of {PLATFORM}; "
-            "change one of the versions",
+            f"r.txt, line 2: `awkward<2` can't be had together with dask-awkward of {PLATFORM}; loosen `awkward<2`, or "
+            "choose another base with --base: dask-awkward<=2022 depends on awkward>=1.8.0",
         ),
         (
             ["particle==0.20", "art", "hepunits==1.0"],
             "Because particle==0.20.0 depends on hepunits>=2.0.0 and you require particle==0.20, we can conclude that "
             f"you require hepunits>=2.0.0. And because you require hepunits==1.0, {END}",
             "r.txt, line 1 and r.txt, line 3: `particle==0.20` and `hepunits==1.0` can't be had together with "
-            f"{PLATFORM}; change one of the versions: Because particle==0.20.0 depends on",
+            f"{PLATFORM}; loosen `particle==0.20` and `hepunits==1.0`: Because particle==0.20.0 depends on",
         ),
         (
             ["numba==0.60.0", "num"],
             f"Because numba==0.60.0 has no usable wheels and you require numba==0.60.0, {END}",
-            f"r.txt, line 1: `numba==0.60.0` has no wheel for {PLATFORM}, and nothing is built from source; choose",
+            f"r.txt, line 1: `numba==0.60.0` has no wheel for {PLATFORM}, and can't be made from source here;",
         ),
         (
             ["Tensor_Flow==2.15; python_version > '3'"],

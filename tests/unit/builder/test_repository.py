@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder.fetching import Fetching
 from builder.repository import Commit, RepositoryError, RepoSpec, Tree, checkout, resolve_ref
 from registry_sync.reference import validate_repository
 from tests.testbed.git_repository import commit_files, git
@@ -83,15 +84,16 @@ class TestRefs:
     def test_a_name_is_found_exactly_when_a_ref_has_it(self, refs: dict[str, tuple[str, int]], asked: str) -> None:
         listing = "".join(f"{digit:040d}\trefs/{kind}/{name}\n" for name, (kind, digit) in refs.items())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("builder.repository.Git.ls_remote", lambda *_: listing, raising=False)
+            patch.setattr("builder.remote.git", lambda *_, **__: listing.encode())
             spec = RepoSpec("https://host/repo", asked)
+            anywhere = Fetching(private_addresses=True)
             if asked in refs:
                 kind, digit = refs[asked]
-                found = resolve_ref(spec)
+                found = resolve_ref(spec, anywhere)
                 assert (found.id, found.ref) == (f"{digit:040d}", f"refs/{kind}/{asked}")
             else:
                 with pytest.raises(RepositoryError, match="has no branch or tag"):
-                    resolve_ref(spec)
+                    resolve_ref(spec, anywhere)
 
 
 class TestAddresses:
@@ -140,10 +142,35 @@ class TestAddresses:
     def test_passwords_are_not_repeated(self, url: str, public: str) -> None:
         assert RepoSpec(url).public_url == public
 
-    def test_a_refused_login_is_told_without_the_password(self, tmp_path: Path) -> None:
-        with pytest.raises(RepositoryError, match="can't be reached") as caught:
-            resolve_ref(RepoSpec("http://user:secret@127.0.0.1:9/repo"))
+    @pytest.mark.parametrize(
+        "url", ["https://me:secret@host/repo", "https://secret@host/repo", "ssh://me:secret@host/x"]
+    )
+    def test_a_login_in_the_url_is_refused_without_repeating_it(self, url: str) -> None:
+        with pytest.raises(
+            RepositoryError, match="put the token into a file and give it with --git-token-file"
+        ) as caught:
+            resolve_ref(RepoSpec(url))
         assert "secret" not in str(caught.value)
+
+    def test_a_repository_that_does_not_answer(self) -> None:
+        with pytest.raises(RepositoryError, match=r"http://127\.0\.0\.1:9/repo can't be reached"):
+            resolve_ref(RepoSpec("http://127.0.0.1:9/repo"), Fetching(private_addresses=True))
+
+    @pytest.mark.parametrize(
+        "url", ["https:///x", "https://ex\tample.org/x", "https://\uff11\uff12\uff17.0.0.1/x", "https://a%2eb/x"]
+    )
+    def test_a_host_that_programs_read_differently(self, url: str) -> None:
+        with pytest.raises(RepositoryError, match="names no host in plain letters"):
+            resolve_ref(RepoSpec(url, "1" * 40), Fetching(private_addresses=True))
+
+    def test_a_full_commit_is_resolved_without_the_network(self) -> None:
+        spec = RepoSpec("https://nowhere.invalid/x", "1" * 40)
+        assert resolve_ref(spec) == Commit(spec, "1" * 40, "1" * 40)
+
+    def test_a_service_takes_no_directories(self, repository: Path) -> None:
+        for url in (str(repository), f"file://{repository}"):
+            with pytest.raises(RepositoryError, match="is a directory of this machine"):
+                resolve_ref(RepoSpec(url), Fetching(local=False))
 
 
 class TestSlug:

@@ -33,7 +33,9 @@ def index() -> Iterator[Index]:
 def test_small_wheels_share_a_layer_and_big_ones_do_not(index: Index) -> None:
     packages = [index.locked(SMALL[0]), index.locked(SMALL[1], size=5_000_000), index.locked(SMALL[2])]
     planned = plan_wheel_layers(packages, TARGET, 5)
-    assert [layer.what for layer in planned] == ["two 1.0", "2 packages: one 1.0, three 1.0"]
+    assert [layer.what for layer in planned] == ["two 1.0", "one 1.0", "three 1.0"]
+    together = plan_wheel_layers(packages, TARGET, 2)
+    assert [layer.what for layer in together] == ["two 1.0", "2 packages: one 1.0, three 1.0"]
     assert planned == plan_wheel_layers(packages[::-1], TARGET, 5)
     assert len(plan_wheel_layers(packages, TARGET, 1)) == 1
     assert plan_wheel_layers([], TARGET, 5) == []

@@ -30,6 +30,29 @@ def test_a_base_of_the_catalogue_is_named_by_its_definition(tmp_path: Path) -> N
     assert choice.store is None
 
 
+def test_the_rules_for_repositories_come_from_the_site(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(
+        "repositories: {deny: ['github.com/evil/*'], max_files: 7, hosts: {zenodo: 'https://sandbox.zenodo.org'}}\n"
+    )
+    context = open_context(tmp_path / "site.yaml", registry=f"oci:{tmp_path / 'images'}")
+    fetching = context.facility.fetching
+    assert (fetching.deny, fetching.max_files, fetching.private_addresses) == (("github.com/evil/*",), 7, False)
+    assert context.repository("https://sandbox.zenodo.org/records/5", "HEAD", "").url == "zenodo:10.5281/zenodo.5"
+
+
+def test_a_token_is_for_the_host_of_the_repository(tmp_path: Path) -> None:
+    context = open_context(registry=f"oci:{tmp_path / 'images'}")
+    token = tmp_path / "token"
+    spec = context.repository("https://gitlab.cern.ch:8443/a/b", "HEAD", "")
+    credentials = context.with_token(token, spec).facility.fetching.credentials
+    assert credentials is not None
+    assert (credentials.file, credentials.host) == (token, "gitlab.cern.ch:8443")
+    assert context.with_token(None, spec) is context
+    for other in ("git@host:a/b", str(tmp_path), "10.5281/zenodo.1"):
+        with pytest.raises(CasabinderError, match="is for repositories with an https URL"):
+            context.with_token(token, context.repository(other, "HEAD", ""))
+
+
 def test_a_base_elsewhere_has_a_store_of_its_own(tmp_path: Path) -> None:
     context = open_context(registry=f"oci:{tmp_path / 'images'}")
     choice = context.bases("127.0.0.1:1/group/base:v1").offers[0].choice

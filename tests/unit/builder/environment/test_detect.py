@@ -15,7 +15,7 @@ from tests.testbed.git_repository import commit_files
 if TYPE_CHECKING:
     from pathlib import Path
 
-PROJECT = '[project]\nname = "a"\ndependencies = ["hist"]\n'
+PROJECT = '[project]\nname = "a"\nversion = "1"\ndependencies = ["hist"]\n'
 
 
 def detected(
@@ -38,6 +38,7 @@ def detected(
         ({"pyproject.toml": PROJECT, "requirements.txt": "numpy"}, "requirements", "requirements.txt"),
         ({"pyproject.toml": "[tool.x]\n"}, "none", ""),
         ({"pyproject.toml": PROJECT, "setup.py": ""}, "pyproject", "pyproject.toml"),
+        ({"setup.py": "", "pyproject.toml": "[tool.x]\n"}, "setup", "setup.py"),
         ({"binder": "a file, not a directory", "requirements.txt": "numpy"}, "requirements", "requirements.txt"),
     ],
 )
@@ -49,29 +50,7 @@ def test_the_file_that_decides(tmp_path: Path, files: dict[str, str], kind: str,
 def test_below_a_subdirectory_only_its_files_count(tmp_path: Path) -> None:
     files = {"requirements.txt": "numpy", "sub/pyproject.toml": PROJECT, "sub/src/a.py": ""}
     spec = detected(tmp_path, files, subdirectory="sub")
-    assert (spec.file, spec.import_paths) == ("sub/pyproject.toml", ("sub/src",))
-
-
-def test_a_lock_that_is_not_read_is_mentioned(tmp_path: Path) -> None:
-    spec = detected(tmp_path, {"pyproject.toml": PROJECT, "uv.lock": ""})
-    assert spec.notes == ("uv.lock is not read by this version: the requirements are resolved anew",)
-
-
-@pytest.mark.parametrize(
-    ("files", "named"),
-    [
-        ({"Dockerfile": "", "requirements.txt": ""}, "Dockerfile"),
-        ({"binder/environment.yml": "", "binder/requirements.txt": ""}, "binder/environment.yml"),
-        ({"apt.txt": "", "requirements.txt": ""}, "apt.txt"),
-        ({"binder/postBuild": ""}, "binder/postBuild"),
-        ({"setup.py": ""}, "setup.py"),
-        ({"poetry.lock": "", "pyproject.toml": "[tool.poetry]\n"}, "poetry.lock"),
-        ({"Pipfile": ""}, "Pipfile"),
-    ],
-)
-def test_a_file_that_cannot_be_honoured_is_named(tmp_path: Path, files: dict[str, str], named: str) -> None:
-    with pytest.raises(EnvironmentFileError, match=f"^{named} "):
-        detected(tmp_path, files)
+    assert (spec.file, spec.editables[0].import_paths) == ("sub/pyproject.toml", ("sub/src",))
 
 
 def test_binder_twice(tmp_path: Path) -> None:
@@ -86,9 +65,9 @@ def test_runtime_txt_narrows_the_python_version(tmp_path: Path, text: str, fits:
     assert spec.python_source == "runtime.txt"
 
 
-def test_runtime_txt_for_another_language(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentFileError, match=r"runtime.txt: 'r-4.3' is not understood"):
-        detected(tmp_path, {"runtime.txt": "r-4.3"})
+def test_runtime_txt_of_another_kind(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFileError, match=r"runtime.txt, line 1: 'ruby-3' is not understood"):
+        detected(tmp_path, {"runtime.txt": "ruby-3"})
 
 
 def test_a_symlink_within_the_repository_is_followed(tmp_path: Path) -> None:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from builder.environment.requirements import read_requirements
-from builder.environment.spec import EnvironmentFileError
+from builder.environment.spec import EnvironmentFileError, SourceRequirement, StatedRequirement
+from tests.unit.builder.environment.in_memory import MemoryFiles
 
 HASH = "sha256:" + "0" * 64
 
 
 def read(text: str | bytes, **others: str) -> tuple[list[str], list[str]]:
     """Return requirements and constraints of ``binder/requirements.txt``; others are files by name."""
-    files = {"binder/requirements.txt": text if isinstance(text, bytes) else text.encode()}
-    files |= {name.replace("__", "/") + ".txt": content.encode() for name, content in others.items()}
-    requirements, constraints = read_requirements("binder/requirements.txt", files.get)
-    return [str(item.requirement) for item in requirements], [str(item.requirement) for item in constraints]
+    files: dict[str, str | bytes] = {"binder/requirements.txt": text}
+    files |= {name.replace("__", "/") + ".txt": content for name, content in others.items()}
+    found = read_requirements("binder/requirements.txt", MemoryFiles(files))
+    requirements = [str(wish.requirement) for wish in found.wishes if isinstance(wish, StatedRequirement)]
+    return requirements, [str(item.requirement) for item in found.constraints]
+
+
+def source(line: str) -> SourceRequirement:
+    files = {"requirements.txt": line, "sub/pyproject.toml": "", "src/pkg.py": ""}
+    (wish,) = read_requirements("requirements.txt", MemoryFiles(dict(files))).wishes
+    assert isinstance(wish, SourceRequirement)
+    return replace(wish, source="")
 
 
 def test_the_format_of_pip() -> None:
@@ -48,7 +59,9 @@ def test_the_format_of_pip() -> None:
 
 def test_each_requirement_knows_its_line_and_its_hashes() -> None:
     text = f"# first\n\none \\\n  ==1.0 \\\n  --hash={HASH}\ntwo"
-    one, two = read_requirements("requirements.txt", lambda _: text.encode())[0]
+    one, two = read_requirements("requirements.txt", MemoryFiles({"requirements.txt": text})).wishes
+    assert isinstance(one, StatedRequirement)
+    assert isinstance(two, StatedRequirement)
     assert (one.source, one.hashes) == ("requirements.txt, line 3", ("0" * 64,))
     assert (two.source, two.hashes) == ("requirements.txt, line 6", ())
 
@@ -65,27 +78,35 @@ def test_a_file_may_ask_for_nothing(text: str) -> None:
         ("numpy 2", "is not a requirement"),
         ("=1", "is not a requirement"),
         ("$NAME", "is not a requirement"),
-        ("-e .", "editable installs are not supported"),
-        ("--editable=.", "editable installs are not supported"),
-        ("--index-url https://host/simple", "the option --index-url is not supported"),
-        ("-i https://host/simple", "the option -i is not supported"),
-        ("--pre", "the option --pre is not supported"),
-        ("git+https://github.com/a/b", "does not come from the package index"),
-        ("https://host/pkg-1.0-py3-none-any.whl", "does not come from the package index"),
-        ("pkg @ https://host/pkg.zip", "does not come from the package index"),
-        ("pkg@file:///etc/passwd", "does not come from the package index"),
-        ("pkg@local", "does not come from the package index"),
-        ("./pkg", "does not come from the package index"),
-        ("../pkg", "does not come from the package index"),
-        ("/opt/pkg", "does not come from the package index"),
-        (".", "does not come from the package index"),
-        ("pkg-1.0.tar.gz", "does not come from the package index"),
+        ("--index-url https://host/simple", "the facility decides where packages come from"),
+        ("-i https://host/simple", "the facility decides where packages come from"),
+        ("-fhttps://host", "the facility decides where packages come from"),
+        ("--trusted-host=host", "the facility decides where packages come from"),
+        ("--unknown", "the option --unknown is not supported"),
+        ("https://${TOKEN}@host/a.whl", "${TOKEN} is not known when the image is built"),
+        ("svn+https://host/a", "svn repositories can't be fetched"),
+        ("hg+https://host/a", "hg repositories can't be fetched"),
+        ("git+file:///etc", "can't be fetched"),
+        ("git+https://user:word@host/a/b", "holds a user name or password"),
+        ("https://host/page.html", "names no wheel or archive"),
+        ("https://host/a.whl#sha256=12", "does not have 64 hex digits"),
+        ("pkg@file:///etc/passwd", "can't be fetched"),
+        ("pkg@local", "the repository has no directory 'local'"),
+        ("./pkg", "the repository has no directory './pkg'"),
+        ("../../pkg", "is not a directory of the repository"),
+        ("/opt/pkg", "is not a directory of the repository"),
+        ("-e https://host/page", "names no wheel or archive"),
+        ("pkg-1.0.tar.gz", "is a file; name a directory"),
+        ("git+https://host/a@-x", "is not understood"),
+        ("git+https://host/a#egg=--x", "is not a package name"),
+        ("git+https://host/a#subdirectory=../x", "leads out"),
+        ("numpy --config-settings=a=b", "the option --config-setting"),
         ("-r ../../secret.txt", "../../secret.txt is not a file of the repository"),
         ("-r /etc/passwd", "/etc/passwd is not a file of the repository"),
         ("-r https://host/r.txt", "is not a file of the repository"),
         ("-r requirements.txt", "include each other"),
         ("-r missing.txt", "binder/requirements.txt includes binder/missing.txt, which is not in the repository"),
-        ("numpy --hash=md5:0123", "is not a requirement"),
+        ("numpy --hash=md5:0123", "only --hash=sha256:"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_with_its_line(line: str, words: str) -> None:
@@ -105,7 +126,7 @@ def test_a_file_that_is_no_text() -> None:
 
 def test_a_name_that_is_no_file() -> None:
     with pytest.raises(EnvironmentFileError, match=r"requirements.txt is not a file, or a symlink to none"):
-        read_requirements("requirements.txt", lambda _: None)
+        read_requirements("requirements.txt", MemoryFiles({}))
 
 
 def test_files_that_include_each_other() -> None:
@@ -114,9 +135,57 @@ def test_files_that_include_each_other() -> None:
 
 
 def test_files_that_include_each_other_a_million_times_over() -> None:
-    nested = {f"f{n}.txt": b"-r f%d.txt\n" % (n + 1) * 20 for n in range(9)} | {"f9.txt": b"numpy\n"}
+    nested: dict[str, str | bytes] = {f"f{n}.txt": b"-r f%d.txt\n" % (n + 1) * 20 for n in range(9)}
+    nested["f9.txt"] = b"numpy\n"
     with pytest.raises(EnvironmentFileError, match="more than 100 files are included"):
-        read_requirements("f0.txt", nested.get)
+        read_requirements("f0.txt", MemoryFiles(nested))
+
+
+COMMIT = "c" * 40
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("-e .", SourceRequirement("local", "", editable=True)),
+        ("--editable=./sub", SourceRequirement("local", "", path="sub", editable=True)),
+        (".[plots, fits]", SourceRequirement("local", "", extras=("fits", "plots"))),
+        ("sub/", SourceRequirement("local", "", path="sub")),
+        (
+            f"git+https://host/a/b.git@{COMMIT}#egg=pkg[x]&subdirectory=py",
+            SourceRequirement(
+                "git", "", url="https://host/a/b.git", ref=COMMIT, subdirectory="py", name="pkg", extras=("x",)
+            ),
+        ),
+        (
+            "-e git+ssh://git@host/a/b@v1#egg=Pkg",
+            SourceRequirement("git", "", url="ssh://git@host/a/b", ref="v1", name="pkg", editable=True),
+        ),
+        (
+            "pkg @ git+https://host/a/b ; python_version < '3.12'",
+            SourceRequirement("git", "", url="https://host/a/b", name="pkg", marker='python_version < "3.12"'),
+        ),
+        (
+            "https://host/pkg-1.0-py3-none-any.whl#sha256=" + "0" * 64,
+            SourceRequirement(
+                "archive", "", url="https://host/pkg-1.0-py3-none-any.whl", name="pkg", hashes=("0" * 64,)
+            ),
+        ),
+        ("pkg @ https://host/v1.tar.gz", SourceRequirement("archive", "", url="https://host/v1.tar.gz", name="pkg")),
+        (
+            f"https://host/v1.tar.gz --hash={HASH}",
+            SourceRequirement("archive", "", url="https://host/v1.tar.gz", hashes=("0" * 64,)),
+        ),
+    ],
+)
+def test_what_does_not_come_from_the_index(line: str, expected: SourceRequirement) -> None:
+    assert source(line) == expected
+
+
+def test_a_directory_starts_from_the_root_as_with_pip_or_from_the_file() -> None:
+    files = MemoryFiles({"binder/requirements.txt": "-e .\n-e ..\n", "a.py": ""})
+    wishes = read_requirements("binder/requirements.txt", files).wishes
+    assert [wish.path for wish in wishes if isinstance(wish, SourceRequirement)] == ["", ""]
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,8}[A-Za-z0-9])?", fullmatch=True)

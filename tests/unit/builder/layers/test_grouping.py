@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.layers.errors import LayerError
-from builder.layers.grouping import WheelSize, group, group_key, merge_entries
+from builder.layers.grouping import WheelSize, bucket, group, group_key, merge_entries
 from builder.layers.layer import Entry
 
 MB = 1_000_000
@@ -17,17 +17,19 @@ EXAMPLE = [
     WheelSize("vector", MB // 5, "3"),
     WheelSize("awkward-cpp", 12 * MB // 10, "4"),
     WheelSize("scipy", 35 * MB, "5"),
+    WheelSize("pylhe", MB // 10, "6"),
 ]
 
 
 @pytest.mark.parametrize(
     ("budget", "layers"),
     [
-        (1, ["awkward-cpp hist scipy vector xgboost"]),
-        (2, ["xgboost", "awkward-cpp hist scipy vector"]),
-        (3, ["xgboost", "scipy", "awkward-cpp hist vector"]),
-        (4, ["xgboost", "scipy", "awkward-cpp", "hist vector"]),
-        (9, ["xgboost", "scipy", "awkward-cpp", "hist vector"]),
+        (1, ["awkward-cpp hist pylhe scipy vector xgboost"]),
+        (2, ["xgboost", "awkward-cpp hist pylhe scipy vector"]),
+        (3, ["xgboost", "scipy", "awkward-cpp hist pylhe vector"]),
+        (4, ["xgboost", "scipy", "awkward-cpp", "hist pylhe vector"]),
+        (5, ["xgboost", "scipy", "awkward-cpp", "hist pylhe", "vector"]),
+        (9, ["xgboost", "scipy", "awkward-cpp", "hist pylhe", "vector"]),
     ],
 )
 def test_the_example_of_the_module(budget: int, layers: list[str]) -> None:
@@ -61,6 +63,18 @@ def test_every_wheel_once_within_the_budget_in_any_order(
     assert all(layers)
     chance.shuffle(found)  # type: ignore[attr-defined]
     assert group(found, budget, alone) == layers
+
+
+@given(wheels, st.text("abc", min_size=5, max_size=6), st.integers(0, 100))
+def test_another_small_wheel_changes_one_layer_at_most(found: list[WheelSize], name: str, alone: int) -> None:
+    before = group(found, 1000, alone)
+    after = group([*found, WheelSize(name, max(0, alone - 1), "x")], 1000, alone)
+    assert len(set(before) - set(after)) <= 1
+
+
+@given(st.text(), st.sampled_from([2, 4, 8]))
+def test_halving_the_buckets_keeps_together_what_was(name: str, buckets: int) -> None:
+    assert bucket(name, buckets // 2) == bucket(name, buckets) % (buckets // 2)
 
 
 def test_keys() -> None:

@@ -1,0 +1,92 @@
+"""Fetches pages of the index and archives, by the rules that repositories are fetched by (builder/web.py)."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from builder.sources.errors import SourceBuildError
+from builder.sources.shelf import file_sha256
+from builder.web import Expected, download, web_client
+from registry_sync.files import disk_error
+
+if TYPE_CHECKING:
+    from builder.fetching import Fetching
+
+MOST_ARCHIVE = 512 * 2**20
+MOST_PAGE = 64 * 2**20
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Downloader:
+    """Fetches into the directory ``cache`` what ``fetching`` allows."""
+
+    cache: Path
+    fetching: Fetching
+
+    @property
+    def trusting(self) -> Downloader:
+        """The same for addresses that the site itself names: its package index may be in the local network."""
+        return replace(self, fetching=replace(self.fetching, private_addresses=True))
+
+    def page(self, url: str, accept: str) -> tuple[bytes, str, str] | None:
+        """Return a page's bytes, content type and final address; ``None`` if there is no such page."""
+        with web_client(self.fetching) as client, client.stream("GET", url, headers={"Accept": accept}) as answer:
+            if answer.status_code == 404:
+                return None
+            if not answer.is_success:
+                raise SourceBuildError(f"{public(url)} could not be read: it answers {answer.status_code}")
+            body = bytearray()
+            for chunk in answer.iter_bytes(_CHUNK):
+                body += chunk
+                if len(body) > MOST_PAGE:
+                    raise SourceBuildError(f"{public(url)} answers with more than {MOST_PAGE // 2**20} MiB")
+            return bytes(body), answer.headers.get("content-type", ""), public(url)
+
+    def archive(self, url: str, filename: str, sha256: tuple[str, ...] = ()) -> tuple[Path, str]:
+        """Return an archive's local file and its sha256 (hex), which must be one of ``sha256`` if there are any.
+
+        It lies at ``<cache>/<sha256>/<filename>`` and is not fetched again when its hash was stated. Raises
+        :class:`SourceBuildError`, or :class:`~builder.repo_spec.RepositoryError` when it can't or may not be fetched.
+        """
+        for known in sha256:
+            if (path := self.cache / known / filename).exists():
+                return path, known
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.cache, prefix=".partial-") as scratch:
+                partial = Path(scratch) / "archive"
+                with web_client(self.fetching) as client:
+                    download(client, url, partial, Expected(public(url)), MOST_ARCHIVE)
+                found = file_sha256(partial)
+                if sha256 and found not in sha256:
+                    raise SourceBuildError(
+                        f"{public(url)} has sha256 {found}, which is not what was stated ({', '.join(sha256)})"
+                    )
+                path = self.cache / found / filename
+                path.parent.mkdir(exist_ok=True)
+                partial.rename(path)
+        except OSError as error:
+            raise disk_error(error, self.cache) from error
+        return path, found
+
+
+def public(url: str) -> str:
+    """Return an address without user name, password, query and fragment, for messages and records."""
+    try:
+        parts = urlsplit(url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    except ValueError:
+        return "an address that is none"
+
+
+def has_credentials(url: str) -> bool:
+    """Whether what is at ``url`` is read with somebody's rights: a name or password in it, or ssh."""
+    if "://" not in url:
+        return "@" in url  # git@host:path
+    parts = urlsplit(url)
+    return parts.scheme == "ssh" or "@" in parts.netloc
