@@ -11,15 +11,15 @@ No container engine takes part. Layers go from most to least shared::
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from base_images import image_files
 from base_images.definition import Definition, Pin, write_lock
+from base_images.identity import Workshop, base_identity, base_repository, describe
 from base_images.interpreter import take_interpreter
 from base_images.rootfs import build_rootfs
 from base_images.runtime_wheel import build_runtime_wheel
@@ -27,22 +27,20 @@ from base_images.starting_image import read_start
 from builder.base import InstalledEnvironment, InstalledPackage, Inventory, attach_inventory
 from builder.image import Image, ImageSettings, Parent, make_image
 from builder.layers.bytecode import Interpreter, identity
-from builder.layers.cache import LayerCache
 from builder.layers.layer import RECIPE, Entry, Layer
 from builder.layers.skeleton import environment_entries
 from builder.layers.wheel import InstallTarget
+from builder.locking.pylock import LockedPackage, LockError, read_pylock, write_pylock
+from builder.locking.resolver import resolve
 from builder.publish import Part, put_image, put_parts
-from builder.pylock import LockedPackage, LockError, read_pylock, write_pylock
-from builder.resolver import PackageIndex, resolve
 from builder.target import PythonTarget
 from builder.wheel_layers import inspect_wheel, make_wheel_layers, plan_wheel_layers
-from builder.wheelhouse import Wheelhouse
 from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json, sha256_digest
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
+    from builder.layers.cache import LayerCache
     from registry_sync.store import Store
 
 PREFIXES = {"server": image_files.SERVER_PREFIX, "analysis": image_files.ANALYSIS_PREFIX}
@@ -50,38 +48,6 @@ LAYER_BUDGETS = {"server": 12, "analysis": 28}
 CHANNEL = "current"
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What making a base needs from outside: the cache directory, the package index, the site's certificates."""
-
-    cache: Path
-    index: PackageIndex = field(default_factory=PackageIndex)
-    certificates: tuple[Path, ...] = ()
-
-    @property
-    def wheelhouse(self) -> Wheelhouse:
-        """The wheels on disk."""
-        return Wheelhouse(self.cache / "wheels", ca_bundle=self.index.ca_bundle)
-
-    @property
-    def layers(self) -> LayerCache:
-        """The layers on disk."""
-        return LayerCache(self.cache / "layers")
-
-    def certificate_texts(self) -> list[tuple[str, str]]:
-        """Return (name, PEM text) of the site's certificates; raise :class:`CasabinderError` if one is not PEM."""
-        texts = []
-        for path in self.certificates:
-            try:
-                text = path.read_text(encoding="ascii")
-            except (OSError, UnicodeDecodeError) as error:
-                raise CasabinderError(f"the CA certificate {path} can't be read as PEM text") from error
-            if "-----BEGIN CERTIFICATE-----" not in text:
-                raise CasabinderError(f"{path} holds no PEM certificate")
-            texts.append((f"site-{hashlib.sha256(text.encode()).hexdigest()[:16]}", text))
-        return sorted(set(texts))
 
 
 @dataclass(frozen=True)
@@ -95,21 +61,6 @@ class BaseRecord:
     cached: bool
     layers: int = 0
     bytes: int = 0
-
-
-def base_identity(definition: Definition, workshop: Workshop) -> str:
-    """Return the tag of the base that ``definition`` makes here and now; no network is touched."""
-    runtime, _ = build_runtime_wheel(workshop.cache / "wheels")
-    own = sha256_digest(
-        canonical_json([_describe(entry) for entry in image_files.own_entries(definition.document.python)])
-    )
-    certificates = [name for name, _ in workshop.certificate_texts()]
-    return definition.identity(runtime.sha256, own, identity(""), *certificates)
-
-
-def base_repository(prefix: str, name: str) -> str:
-    """Return the repository of a base below the facility's prefix."""
-    return f"{prefix}/bases/{name}" if prefix else f"bases/{name}"
 
 
 def lock_base(definition: Definition, workshop: Workshop) -> dict[str, list[Pin]]:
@@ -340,13 +291,6 @@ def _settings(definition: Definition) -> ImageSettings:
 
 def _small_layer(cache: LayerCache, what: str, entries: Sequence[Entry]) -> Layer:
     """Return the layer of a few generated files; its key is a hash of the entries themselves."""
-    described = [_describe(entry) for entry in entries]
+    described = [describe(entry) for entry in entries]
     key = sha256_digest(canonical_json({"kind": "files", "recipe": RECIPE, "entries": described}))[7:]
     return cache.build(key, what, lambda: entries)
-
-
-def _describe(entry: Entry) -> list[object]:
-    if not isinstance(entry.content, bytes):
-        raise TypeError("only generated files are described by their content")
-    content = hashlib.sha256(entry.content).hexdigest()
-    return [entry.path, entry.kind, content, entry.mode, entry.uid, entry.gid, entry.target]

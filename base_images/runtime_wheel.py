@@ -13,7 +13,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-from builder.pylock import LockedPackage
+from builder.locking.pylock import LockedPackage
 from registry_sync.files import write_atomically
 
 RUNTIME = Path(__file__).parent / "runtime"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from builder.attachments.attach import TITLE, Artifact, Blob, attach
 from builder.layers.bytecode import Interpreter
 from builder.layers.wheel import InstallTarget
-from builder.pylock import LockedPackage
+from builder.locking.pylock import LockedPackage
 from builder.target import PythonTarget
 from registry_sync.errors import CasabinderError, NotFoundError
 from registry_sync.files import write_atomically

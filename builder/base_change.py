@@ -15,7 +15,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder.attachments.sbom import installed
-from builder.closure import admits, applies, breaches, leavers
+from builder.locking.closure import admits, applies, breaches, leavers
 from builder.verify import exactly
 from registry_sync.errors import CasabinderError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from builder.attachments.provenance import BuildInputs
     from builder.attachments.sbom import Contents
     from builder.base import Base
-    from builder.lock import Lock
+    from builder.locking.lock import Lock
     from builder.target import PythonTarget
 
 

@@ -6,7 +6,8 @@
              -assemble-> Image -publish-> ImageRecord
 
 A commit that was built before with the same base and options is answered by one HEAD request (its alias tag). Another
-commit whose environment and tree were built before gets its alias and record, nothing else.
+commit whose environment and tree were built before gets its alias and record, nothing else. What only a build needs is
+imported when there is one, since starting Python is most of the first answer.
 """
 
 from __future__ import annotations
@@ -17,34 +18,25 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from builder.as_of import moment
-from builder.assemble import make_layers, make_planned_image, push
 from builder.attachments.build_log import BuildLog
-from builder.attachments.bundle import attach_all
 from builder.attachments.provenance import BuildInputs, public_address
-from builder.base import Base, load_base
-from builder.choose import choose_base
-from builder.container_steps import announce, known_facts, run_container_steps
-from builder.environment.detect import detect
 from builder.events import Phases, Reporter, silent
-from builder.foreign_image import foreign_record, make_foreign_image
 from builder.identity import alias_tag
 from builder.image import Image
-from builder.lock import lock
 from builder.options import DEFAULTS, BuildOptions
-from builder.plan import BuildPlan, plan
-from builder.publish import put_image
 from builder.record import BaseFacts, ImageRecord, LayerFacts, RecordShelf, as_cached, read_record
-from builder.report import LockReport, make_report
-from builder.repository import Commit, RepoSpec, checkout, resolve_ref
-from builder.sources.maker import make_maker
+from builder.repository.checkout import checkout, resolve_ref
 from registry_sync.errors import CasabinderError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from builder.base import Base
     from builder.environment.spec import EnvironmentSpec
     from builder.facility import BaseChoice, Bases, Facility
+    from builder.locking.report import LockReport
+    from builder.plan import BuildPlan
+    from builder.repository.spec import Commit, RepoSpec
 
 
 @dataclass(frozen=True)
@@ -60,6 +52,8 @@ class Prepared:
     @cached_property
     def report(self) -> LockReport:
         """What the image gets of packages, and why."""
+        from builder.locking.report import make_report
+
         return make_report(self.spec, self.plan.lock, self.plan.base, self.before)
 
 
@@ -95,6 +89,9 @@ def build(
             if record is not None:
                 shelf.put(record)
                 return _told(as_cached(record, _seconds(phases, began)), facility, repository)
+    from builder.attachments.bundle import attach_all
+    from builder.container_steps import known_facts
+
     prepared = _prepare(commit, bases, options, facility, phases, fresh=rebuild, clock=clock)
     planned, choice = prepared.plan, prepared.choice
     there = None if rebuild else facility.store.head_manifest(repository, planned.image_id)
@@ -119,7 +116,7 @@ def build(
         finished=clock(),
         report=prepared.report.to_json(),
     )
-    put_image(facility.store, repository, image, [alias])
+    facility.store.put_manifest(repository, alias, image.manifest)
     shelf.put(record)
     return replace(record, seconds=_seconds(phases, began))
 
@@ -151,6 +148,14 @@ def _prepare(
     fresh: bool,
     clock: Callable[[], float],
 ) -> Prepared:
+    from builder.choose import choose_base
+    from builder.container_steps import announce
+    from builder.environment.detect import detect
+    from builder.locking.as_of import moment
+    from builder.locking.lock import lock
+    from builder.plan import plan
+    from builder.sources.maker import make_maker
+
     with phases.phase("fetch", f"fetching commit {commit.id[:12]}") as progress:
         tree = checkout(commit, facility.cache, facility.fetching)
         spec = detect(tree)
@@ -177,6 +182,8 @@ def _prepare(
 
 
 def _load(choice: BaseChoice, facility: Facility) -> Base:
+    from builder.base import load_base
+
     store = choice.store or facility.store
     try:
         return load_base(store, choice.registry, choice.repository, choice.reference, facility.cache)
@@ -190,6 +197,10 @@ def _load(choice: BaseChoice, facility: Facility) -> Base:
 def _make(
     prepared: Prepared, facility: Facility, repository: str, phases: Phases, *, fresh: bool
 ) -> tuple[Image, tuple[LayerFacts, ...]]:
+    from builder.assemble import make_layers, make_planned_image, push
+    from builder.container_steps import run_container_steps
+    from builder.foreign_image import make_foreign_image
+
     planned, choice, steps = prepared.plan, prepared.choice, prepared.spec.container
     if steps and steps.dockerfile:
         with phases.phase("layers", f"building {steps.dockerfile}") as progress:
@@ -221,6 +232,8 @@ def _record(
     created: float,
     cached: bool,
 ) -> ImageRecord:
+    from builder.foreign_image import foreign_record
+
     planned, commit = prepared.plan, prepared.commit
     inventory = planned.base.inventory
     record = ImageRecord(

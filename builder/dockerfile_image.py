@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from builder.engine import ContainerLimits
     from builder.layers.layer import Entry
-    from builder.repository import Tree
+    from builder.repository.tree import Tree
 
 BUILD_ARGUMENTS = ("NB_USER=jovyan", "NB_UID=1000")
 """What repo2docker gives to a Dockerfile."""

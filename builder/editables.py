@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from builder.base import InstalledPackage
     from builder.environment.spec import EditableProject
     from builder.layers.wheel import InstallTarget
-    from builder.lock import Lock
+    from builder.locking.lock import Lock
 
 
 def editable_entries(project: EditableProject, target: InstallTarget, repository: str) -> list[Entry]:

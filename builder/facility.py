@@ -7,17 +7,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from builder.engine import ContainerLimits
-from builder.fetching import Fetching
-from builder.layers.cache import LayerCache
-from builder.resolver import PackageIndex
-from builder.shared_layers import SharedLayers
-from builder.sources.shelf import MadeWheels
-from builder.wheelhouse import Wheelhouse
+from builder.locking.resolver import PackageIndex
+from builder.repository.fetching import Fetching
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.attachments.signature import Signer
+    from builder.layers.cache import LayerCache
+    from builder.shared_layers import SharedLayers
+    from builder.sources.shelf import MadeWheels
+    from builder.wheelhouse import Wheelhouse
     from registry_sync.store import Store
 
 
@@ -42,21 +42,29 @@ class Facility:
     @cached_property
     def wheelhouse(self) -> Wheelhouse:
         """The wheels on disk."""
+        from builder.wheelhouse import Wheelhouse
+
         return Wheelhouse(self.cache / "wheels", ca_bundle=self.index.ca_bundle, made=self.made_wheels)
 
     @cached_property
     def made_wheels(self) -> MadeWheels:
         """The wheels in the registry that were made from source."""
+        from builder.sources.shelf import MadeWheels
+
         return MadeWheels(self.store, self.repository("wheels"))
 
     @cached_property
     def layer_cache(self) -> LayerCache:
         """The layers on disk."""
+        from builder.layers.cache import LayerCache
+
         return LayerCache(self.cache / "layers")
 
     @cached_property
     def shared_layers(self) -> SharedLayers:
         """The layers in the registry."""
+        from builder.shared_layers import SharedLayers
+
         return SharedLayers(self.store, self.repository("layers"))
 
 

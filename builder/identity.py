@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from builder.environment.spec import ContainerSteps
-    from builder.pylock import LockedPackage
+    from builder.locking.pylock import LockedPackage
 
 
 def env_id(

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from builder.base import Base
     from builder.environment.spec import EnvironmentSpec
-    from builder.lock import Lock
-    from builder.repository import Tree
+    from builder.locking.lock import Lock
+    from builder.repository.tree import Tree
 
 MOST_WHEEL_LAYERS = 40
 _OTHER_LAYERS = 6  # whiteouts, apt.txt, editables, content, env.json, postBuild

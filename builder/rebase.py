@@ -38,12 +38,13 @@ from builder.choose import choose_base
 from builder.environment.spec import EnvironmentSpec
 from builder.facility import Bases
 from builder.layers.layer import Layer
+from builder.locking.pylock import read_pylock
 from builder.options import BuildOptions
 from builder.plan import EntryLayer, plan
 from builder.publish import Part, put_image, put_parts
-from builder.pylock import read_pylock
 from builder.record import RECORD_TYPE, BaseFacts, ImageRecord, LayerFacts, RecordShelf
-from builder.repository import Commit, RepoSpec, Tree
+from builder.repository.spec import Commit, RepoSpec
+from builder.repository.tree import Tree
 from builder.verify import base_of, exactly
 from registry_sync.errors import CasabinderError, NotFoundError
 
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from builder.base import Base
     from builder.facility import BaseChoice, Facility
     from builder.image import Image
-    from builder.lock import Lock
+    from builder.locking.lock import Lock
     from builder.plan import BuildPlan
     from builder.wheel_layers import PlannedLayer
 

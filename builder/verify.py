@@ -19,11 +19,12 @@ from builder.base import load_base
 from builder.environment.detect import detect
 from builder.events import Phases, Reporter, silent
 from builder.layers.cache import LayerCache
-from builder.lock import Lock, compare
+from builder.locking.lock import Lock, compare
+from builder.locking.pylock import read_pylock
 from builder.plan import plan
-from builder.pylock import read_pylock
 from builder.record import read_lock, read_records
-from builder.repository import RepoSpec, checkout, resolve_ref
+from builder.repository.checkout import checkout, resolve_ref
+from builder.repository.spec import RepoSpec
 from registry_sync.client import RegistryClient
 from registry_sync.errors import CasabinderError, NotFoundError
 
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from builder.attachments.location import Location
     from builder.base import Base
     from builder.facility import Facility
+    from builder.locking.pylock import LockedPackage
     from builder.plan import BuildPlan
-    from builder.pylock import LockedPackage
     from builder.record import ImageRecord
     from registry_sync.manifest import Manifest
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from builder.layers.cache import LayerCache
     from builder.layers.layer import Entry, Layer
     from builder.layers.wheel import WheelMetadata
-    from builder.pylock import LockedPackage
+    from builder.locking.pylock import LockedPackage
     from builder.wheelhouse import Wheelhouse
 
 _WORKERS = 4

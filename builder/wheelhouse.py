@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from builder.pylock import LockedPackage, LockError
+from builder.locking.pylock import LockedPackage, LockError
 from registry_sync.errors import CasabinderError, NotFoundError
 from registry_sync.files import disk_error
 

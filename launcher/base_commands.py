@@ -7,8 +7,9 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from base_images.assemble import CHANNEL, base_identity, base_repository, build_base, lock_base
+from base_images.assemble import CHANNEL, build_base, lock_base
 from base_images.definition import catalogue
+from base_images.identity import base_identity, base_repository
 from builder.base import load_base
 from registry_sync.copy import copy_image
 from registry_sync.errors import CasabinderError

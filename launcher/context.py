@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from base_images.assemble import Workshop, base_identity, base_repository
 from base_images.definition import CATALOGUE, Definition, catalogue, load_definition
+from base_images.identity import Workshop, base_identity, base_repository
 from builder.attachments.signature import Signer
 from builder.engine import ContainerLimits
 from builder.facility import BaseChoice, BaseOffer, Bases, Facility
-from builder.fetching import Fetching, GitCredentials
+from builder.locking.resolver import PackageIndex
 from builder.providers.known import named_by
-from builder.resolver import PackageIndex
+from builder.repository.fetching import Fetching, GitCredentials
 from launcher.container import parse_memory
 from launcher.site_config import Containers, Site, cache_directory, load_site
 from registry_sync.client import RegistryClient
@@ -27,7 +27,7 @@ from registry_sync.open_store import open_store
 from registry_sync.reference import ImageReference
 
 if TYPE_CHECKING:
-    from builder.repo_spec import RepoSpec
+    from builder.repository.spec import RepoSpec
 
 
 @dataclass(frozen=True)

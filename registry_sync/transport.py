@@ -18,6 +18,7 @@ import ssl
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -99,8 +100,11 @@ class RegistryTransport:
             self._auth = Authenticator(registry, lambda _: given, self._fetch_token)
         else:
             self._auth = Authenticator(registry, credentials, self._fetch_token)
-        self._http = httpx.Client(
-            verify=_tls(ca_bundle),
+        self._clients: dict[bool, httpx.Client] = {}
+        self._clients_lock = threading.Lock()
+        self._tls = partial(_tls, ca_bundle)
+        self._new_client = partial(
+            httpx.Client,
             timeout=httpx.Timeout(timeout, connect=min(timeout, 15.0), pool=None),
             limits=httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX),
             headers={"User-Agent": user_agent(), "Accept-Encoding": "identity"},
@@ -117,7 +121,8 @@ class RegistryTransport:
 
     def close(self) -> None:
         """Close all connections."""
-        self._http.close()
+        for client in self._clients.values():
+            client.close()
 
     def request(
         self,
@@ -264,12 +269,24 @@ class RegistryTransport:
         limits = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout, connect=15.0, pool=None)
         content = body() if callable(body) else body
         try:
-            request = self._http.build_request(method, url, headers=sent, content=content, timeout=limits)
-            response = self._http.send(request, stream=True)
+            client = self._client(plain=self._loopback and url.scheme == "http")
+            request = client.build_request(method, url, headers=sent, content=content, timeout=limits)
+            response = client.send(request, stream=True)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise self._unreachable(error, url, doing) from error
         self._answered = True
         return response
+
+    def _client(self, *, plain: bool) -> httpx.Client:
+        """Return the pool for plain connections, which trusts nobody, or the one that knows all CAs.
+
+        Reading the system's CAs takes longer than any request on a loopback interface, so it is left until needed.
+        """
+        with self._clients_lock:
+            if plain not in self._clients:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else self._tls()
+                self._clients[plain] = self._new_client(verify=context)
+            return self._clients[plain]
 
     def _origin(self, doing: str) -> str:
         """Return ``scheme://host:port``; for a loopback host, find out (once it answers) which scheme it speaks."""
@@ -282,7 +299,7 @@ class RegistryTransport:
     def _probe(self, doing: str) -> str:
         url = httpx.URL(f"https://{self._authority}/v2/")
         try:
-            self._http.get(url, timeout=PROBE_SECONDS)
+            self._client(plain=True).get(url, timeout=PROBE_SECONDS)
         except httpx.TransportError as error:
             if _is_certificate_problem(error):
                 return "https"

@@ -25,9 +25,9 @@ from builder.attachments.build_log import LOG_TYPE
 from builder.attachments.provenance import provenance_artifact
 from builder.attachments.sbom import SBOM_TYPE, contents, write_sbom
 from builder.attachments.signature import is_signed, signature_artifact
-from builder.pylock import write_pylock
+from builder.locking.pylock import write_pylock
+from builder.locking.wheel_metadata import MetadataShelf
 from builder.record import LOCK_TYPE, lock_artifact, record_artifact
-from builder.wheel_metadata import MetadataShelf
 from registry_sync.manifest import canonical_json
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from builder.environment.spec import EnvironmentSpec, StatedLock
+    from builder.locking.pylock import LockedPackage
     from builder.plan import BuildPlan
-    from builder.pylock import LockedPackage
     from builder.record import ImageRecord
 
 PROVENANCE_TYPE = "application/vnd.in-toto+json"

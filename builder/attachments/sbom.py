@@ -19,7 +19,7 @@ from urllib.parse import quote
 from packaging.utils import canonicalize_name
 
 from builder.base import InstalledPackage
-from builder.closure import extras_in_use, needs
+from builder.locking.closure import extras_in_use, needs
 from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json
 

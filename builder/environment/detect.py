@@ -39,7 +39,7 @@ from builder.environment.uv_lock import read_uv_lock
 from builder.environment.wishes import Part
 
 if TYPE_CHECKING:
-    from builder.repository import Tree
+    from builder.repository.tree import Tree
 
 _CONDA = ("pixi.lock", "conda-lock.yml", "pixi.toml", "environment.yml", "environment.yaml")
 _LOCKS = ("uv.lock", "poetry.lock", "pdm.lock")

@@ -15,7 +15,7 @@ LOCK_LIMIT = 16 * 2**20
 
 
 class Files(Protocol):
-    """The files of a repository, by paths relative to its root; :class:`builder.repository.Tree` is one."""
+    """The files of a repository, by paths relative to its root; :class:`builder.repository.checkout.Tree` is one."""
 
     def read(self, path: str, limit: int = FILE_LIMIT) -> bytes | None:
         """Return a file's bytes, or ``None`` if there is no such file."""

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from builder.addresses import check_lists
 from builder.providers.deposit import Deposit, DepositFile, checksum_of, deposited
 from builder.providers.described import reading
 from builder.providers.provider import Pasted, display, quoted, wrong_spec
-from builder.repo_spec import RepositoryError, RepoSpec
-from builder.web import get_json, web_client
+from builder.repository.addresses import check_lists
+from builder.repository.spec import RepositoryError, RepoSpec
+from builder.repository.web import get_json, web_client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.fetching import Fetching
-    from builder.repo_spec import Commit
+    from builder.repository.fetching import Fetching
+    from builder.repository.spec import Commit
 
 _DATASET = re.compile(r"(?P<base>(?:/[^/]+)*?)/dataset/(?P<id>[\w.-]+)(?:/history/(?P<activity>[\w-]+))?/?")
 _ALGORITHMS = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}

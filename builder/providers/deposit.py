@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from builder.git_tree import FILE, TreeFile, check_size, write_blobs
 from builder.providers.unpack import is_archive, unpack
-from builder.repo_spec import COMMIT_ID, Commit, RepositoryError, RepoSpec
-from builder.web import CHECKSUMS, Expected, download, web_client
+from builder.repository.spec import COMMIT_ID, Commit, RepositoryError, RepoSpec
+from builder.repository.tree import FILE, TreeFile, check_size, write_blobs
+from builder.repository.web import CHECKSUMS, Expected, download, web_client
 from registry_sync.manifest import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from builder.fetching import Fetching
+    from builder.repository.fetching import Fetching
 
 
 @dataclass(frozen=True)

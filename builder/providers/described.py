@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from builder.repo_spec import RepositoryError
+from builder.repository.spec import RepositoryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

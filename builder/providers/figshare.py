@@ -14,16 +14,16 @@ from urllib.parse import urlsplit
 from builder.providers.deposit import Deposit, DepositFile, checksum_of, deposited
 from builder.providers.described import reading
 from builder.providers.provider import DOI, Pasted, display, find_doi, wrong_spec
-from builder.repo_spec import RepositoryError, RepoSpec
-from builder.web import final_url, get_json, web_client
+from builder.repository.spec import RepositoryError, RepoSpec
+from builder.repository.web import final_url, get_json, web_client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import httpx
 
-    from builder.fetching import Fetching
-    from builder.repo_spec import Commit
+    from builder.repository.fetching import Fetching
+    from builder.repository.spec import Commit
 
 _NUMBER = re.compile(r"10\.\d+/m9\.figshare\.(?P<id>\d+)(?:\.v(?P<version>\d+))?", re.IGNORECASE)
 _PAGE = re.compile(r"/articles/(?:[^/]+/){0,2}(?P<id>\d+)(?:/(?P<version>\d+))?/?$")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from builder.providers.provider import Pasted, display, escaped_and_ref, quoted, wrong_spec
-from builder.repo_spec import RepoSpec
+from builder.repository.spec import RepoSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

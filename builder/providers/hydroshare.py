@@ -13,14 +13,14 @@ from urllib.parse import quote, unquote, urlsplit
 from builder.providers.deposit import Deposit, DepositFile, checksum_of, deposited
 from builder.providers.described import reading
 from builder.providers.provider import Pasted, display, find_doi, wrong_spec
-from builder.repo_spec import RepositoryError, RepoSpec
-from builder.web import get_json, web_client
+from builder.repository.spec import RepositoryError, RepoSpec
+from builder.repository.web import get_json, web_client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.fetching import Fetching
-    from builder.repo_spec import Commit
+    from builder.repository.fetching import Fetching
+    from builder.repository.spec import Commit
 
 _ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 _CONTENTS = "/data/contents/"

@@ -16,7 +16,7 @@ from builder.providers.gitlab import GitLab
 from builder.providers.hydroshare import HydroShare
 from builder.providers.plain_git import PlainGit
 from builder.providers.zenodo import Zenodo
-from builder.repo_spec import RepositoryError, RepoSpec
+from builder.repository.spec import RepositoryError, RepoSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from builder.providers.provider import Pasted, display, escaped_and_ref, quoted, wrong_spec
-from builder.repo_spec import ARCHIVES, SCP_LIKE, RepositoryError, RepoSpec
+from builder.repository.spec import ARCHIVES, SCP_LIKE, RepositoryError, RepoSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

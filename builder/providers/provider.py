@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, unquote
 
-from builder.repo_spec import RepositoryError, RepoSpec
+from builder.repository.spec import RepositoryError, RepoSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.fetching import Fetching
-    from builder.repo_spec import Commit
+    from builder.repository.fetching import Fetching
+    from builder.repository.spec import Commit
 
 DOI = re.compile(r"10\.\d{4,9}/[^\s?#]+")
 _DOI_ADDRESS = re.compile(r"(?:https?://(?:dx\.)?doi\.org/|doi:)?(?P<doi>10\.\d{4,9}/[^\s?#]+?)/?", re.IGNORECASE)

@@ -18,14 +18,14 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from builder.git_tree import EXECUTABLE, FILE, LINK, check_size
-from builder.repo_spec import RepositoryError
+from builder.repository.spec import RepositoryError
+from builder.repository.tree import EXECUTABLE, FILE, LINK, check_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from builder.fetching import Fetching
+    from builder.repository.fetching import Fetching
 
 _CHUNK = 2**20
 _RATIO = 200

@@ -1,4 +1,4 @@
-"""Fetches pages of the index and archives, by the rules that repositories are fetched by (builder/web.py)."""
+"""Fetches pages of the index and archives, by the rules for fetching repositories (builder/repository/web.py)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from builder.repository.web import Expected, download, web_client
 from builder.sources.errors import SourceBuildError
 from builder.sources.shelf import file_sha256
-from builder.web import Expected, download, web_client
 from registry_sync.files import disk_error
 
 if TYPE_CHECKING:
-    from builder.fetching import Fetching
+    from builder.repository.fetching import Fetching
 
 MOST_ARCHIVE = 512 * 2**20
 MOST_PAGE = 64 * 2**20
@@ -51,7 +51,7 @@ class Downloader:
         """Return an archive's local file and its sha256 (hex), which must be one of ``sha256`` if there are any.
 
         It lies at ``<cache>/<sha256>/<filename>`` and is not fetched again when its hash was stated. Raises
-        :class:`SourceBuildError`, or :class:`~builder.repo_spec.RepositoryError` when it can't or may not be fetched.
+        :class:`SourceBuildError`, or :class:`~builder.repository.spec.RepositoryError` when it can't or may not be had.
         """
         for known in sha256:
             if (path := self.cache / known / filename).exists():

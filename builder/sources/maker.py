@@ -24,11 +24,12 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder.engine import EngineError
-from builder.git import git
 from builder.layers.errors import LayerError
 from builder.layers.tree import tree_entries
-from builder.pylock import LockedPackage
-from builder.repository import RepositoryError, RepoSpec, checkout, resolve_ref
+from builder.locking.pylock import LockedPackage
+from builder.repository.checkout import checkout, resolve_ref
+from builder.repository.git import git
+from builder.repository.spec import RepositoryError, RepoSpec
 from builder.sources import index_page
 from builder.sources.default_index import default_index
 from builder.sources.download import Downloader, has_credentials, public
@@ -50,9 +51,9 @@ if TYPE_CHECKING:
     from builder.environment.spec import SourceRequirement
     from builder.events import Progress
     from builder.facility import Facility
-    from builder.fetching import Fetching
-    from builder.made_wheels import WheelMaker
-    from builder.repository import Tree
+    from builder.locking.made_wheels import WheelMaker
+    from builder.repository.fetching import Fetching
+    from builder.repository.tree import Tree
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SAFE = re.compile(r"[A-Za-z0-9_.!+-]{1,200}")
@@ -65,7 +66,7 @@ def make_maker(facility: Facility, base: Base, tree: Tree, progress: Progress) -
 
 @dataclass(frozen=True)
 class SourceWheelMaker:
-    """A :class:`~builder.made_wheels.WheelMaker` that builds in a container of the base."""
+    """A :class:`~builder.locking.made_wheels.WheelMaker` that builds in a container of the base."""
 
     facility: Facility
     base: Base

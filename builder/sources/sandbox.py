@@ -30,8 +30,8 @@ from builder.layers.archive import write_layer
 from builder.layers.grouping import merge_entries
 from builder.layers.layer import Entry
 from builder.layers.wheel import InstallTarget, open_wheel, wheel_entries
-from builder.pylock import LockError, read_pylock
-from builder.resolver import resolve
+from builder.locking.pylock import LockError, read_pylock
+from builder.locking.resolver import resolve
 from builder.sources.errors import SourceBuildError
 from builder.sources.project import index_requirements
 from registry_sync.manifest import canonical_json
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.engine import ContainerLimits
-    from builder.resolver import PackageIndex
+    from builder.locking.resolver import PackageIndex
     from builder.sources.project import BuildSystem
     from builder.target import PythonTarget
     from builder.wheelhouse import Wheelhouse

@@ -21,6 +21,7 @@ _LARGEST_TEXT = 2**20
 _MOST_MEMBERS = 100_000
 _DAMAGED: tuple[type[Exception], ...] = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 _DAMAGED += (OSError, ValueError, NotImplementedError, RuntimeError)
+_DAMAGED += (AttributeError,)  # what tarfile raises for a gzip stream that ends within its header
 
 
 def read_pyproject(archive: Path, subdirectory: str = "") -> bytes | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import parse_wheel_filename
 
-from builder.pylock import LockedPackage
+from builder.locking.pylock import LockedPackage
 from builder.sources.errors import SourceBuildError
 from builder.sources.normalise import check_filename
 from registry_sync.manifest import EMPTY_JSON, OCI_EMPTY, Descriptor, Manifest, sha256_digest

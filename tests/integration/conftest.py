@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from casabinder_runtime.ports import first_free_port
 
-from base_images.assemble import BaseRecord, Workshop, base_repository, build_base
+from base_images.assemble import BaseRecord, build_base
 from base_images.definition import load_definition
+from base_images.identity import Workshop, base_repository
 from builder.facility import BaseChoice, BaseOffer, Bases, Facility
 from launcher.context import open_context
 from launcher.site_config import cache_directory
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from builder.resolver import PackageIndex
+    from builder.locking.resolver import PackageIndex
 
 PREFIX = "casabinder"
 SHARED = ("wheels", "layers", "rootfs")

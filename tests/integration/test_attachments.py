@@ -28,7 +28,7 @@ from builder.layers.cache import LayerCache
 from builder.layers.layer import Entry
 from builder.publish import Part, put_image, put_parts
 from builder.rebase import rebase
-from builder.repository import RepoSpec
+from builder.repository.spec import RepoSpec
 from builder.verify import verify
 from registry_sync.client import RegistryClient
 from tests.testbed.git_repository import commit_files

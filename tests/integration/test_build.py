@@ -22,7 +22,7 @@ from builder.base import load_base
 from builder.build import build
 from builder.facility import Bases
 from builder.record import LOCK_TYPE, ImageRecord, lock_artifact, read_lock
-from builder.repository import RepoSpec
+from builder.repository.spec import RepoSpec
 from builder.verify import verify
 from registry_sync.client import RegistryClient
 from registry_sync.layout import LayoutStore
@@ -49,8 +49,8 @@ import sys
 from pathlib import Path
 from builder.build import build
 from builder.facility import BaseChoice, Bases, Facility
-from builder.repository import RepoSpec
-from builder.resolver import PackageIndex
+from builder.repository.spec import RepoSpec
+from builder.locking.resolver import PackageIndex
 from registry_sync.client import RegistryClient
 
 repository, cache, registry, prefix, base, index, bundle = sys.argv[1:]

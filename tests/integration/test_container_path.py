@@ -22,7 +22,7 @@ from builder.image_check import check_image, look_into, offers_workers
 from builder.layers.cache import LayerCache
 from builder.layers.layer import Entry
 from builder.publish import Part, put_image, put_part
-from builder.repository import RepoSpec
+from builder.repository.spec import RepoSpec
 from builder.target import PythonTarget
 from tests.testbed.git_repository import commit_files
 from tests.testbed.registry import registry_is_installed

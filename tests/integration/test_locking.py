@@ -9,10 +9,10 @@ from packaging.requirements import Requirement
 
 from builder.base import Base, load_base
 from builder.environment.spec import EnvironmentSpec, StatedLock, StatedRequirement
-from builder.lock import lock
-from builder.pylock import LockError
-from builder.report import make_report
-from builder.resolver import resolve
+from builder.locking.lock import lock
+from builder.locking.pylock import LockError
+from builder.locking.report import make_report
+from builder.locking.resolver import resolve
 
 if TYPE_CHECKING:
     from builder.facility import BaseChoice, Facility

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.fetching import Fetching, GitCredentials
-from builder.repository import RepositoryError, RepoSpec, Tree, checkout, resolve_ref
+from builder.repository.checkout import checkout, resolve_ref
+from builder.repository.fetching import Fetching, GitCredentials
+from builder.repository.spec import RepositoryError, RepoSpec
 from tests.testbed.git_repository import commit_files, git
 from tests.testbed.git_server import GitServer, pointer, running_git_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from builder.repository.tree import Tree
 
 pytestmark = pytest.mark.integration
 
@@ -193,7 +196,7 @@ class TestToken:
             # Without the token the cache gives nothing away, even by the commit's id.
             with pytest.raises(RepositoryError, match="does not exist or is private"):
                 fetched(server.url("private"), tmp_path / "cache", HERE, tree.commit.id)
-        assert any("git_credential.py" in text for text in seen)
+        assert any("credential.py" in text for text in seen)
         assert any("git-remote-http" in text for text in seen)
         assert not any(TOKEN in text for text in seen)
         assert not any(TOKEN.encode() in path.read_bytes() for path in _files(tmp_path / "cache"))
@@ -308,7 +311,7 @@ class TestCache:
         commit_files(tmp_path / "work", {f"{number}": random.Random(number).randbytes(20_000) for number in range(50)})
         server.add("repo", tmp_path / "work")
         program = (
-            "import sys; from pathlib import Path; from builder.repository import *\n"
+            "import sys; from pathlib import Path; from builder.repository.checkout import *\n"
             "fetching = Fetching(private_addresses=True, cache_bytes=1)\n"
             "tree = checkout(resolve_ref(RepoSpec(sys.argv[1]), fetching), Path(sys.argv[2]), fetching)\n"
             "print(tree.tree_id, len(tree.read('7')))"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from builder.resolver import PackageIndex
+    from builder.locking.resolver import PackageIndex
     from tests.integration.corpus.case import Case
     from tests.testbed.corpus import Corpus
 

@@ -13,7 +13,8 @@ from builder.base import load_base
 from builder.engine import docker
 from builder.environment.spec import SourceRequirement
 from builder.events import Event, Progress
-from builder.repository import RepoSpec, checkout, resolve_ref
+from builder.repository.checkout import checkout, resolve_ref
+from builder.repository.spec import RepoSpec
 from builder.sources.errors import SourceBuildError
 from builder.sources.maker import SourceWheelMaker
 from tests.testbed.git_repository import commit_files, git

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.facility import BaseChoice, Facility
-    from builder.pylock import LockedPackage
+    from builder.locking.pylock import LockedPackage
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.repository import RepoSpec
+from builder.repository.spec import RepoSpec
 from registry_sync.client import RegistryClient
 from tests.testbed.git_repository import commit_files, git
 from tests.testbed.packages import built_wheel, running_index

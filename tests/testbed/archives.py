@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from builder.fetching import Fetching
+from builder.repository.fetching import Fetching
 from tests.testbed.registry import running_http_server
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from builder.resolver import PackageIndex
+    from builder.locking.resolver import PackageIndex
 
 DAY = 24 * 3600.0
 _JSON = "application/vnd.pypi.simple.v1+json"

@@ -12,7 +12,7 @@ import websocket
 
 from base_images.assemble import build_base
 from builder.build import build
-from builder.repository import RepoSpec
+from builder.repository.spec import RepoSpec
 from launcher.context import open_context
 from tests.testbed.git_repository import commit_files
 from tests.testbed.notebook_server import Kernel

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from builder.pylock import LockedPackage
+from builder.locking.pylock import LockedPackage
 from tests.testbed.registry import running_http_server
 
 if TYPE_CHECKING:

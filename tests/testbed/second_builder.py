@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from builder.build import build
 from builder.facility import BaseChoice, BaseOffer, Bases, Facility
-from builder.fetching import Fetching
-from builder.repository import RepoSpec
-from builder.resolver import PackageIndex
+from builder.locking.resolver import PackageIndex
+from builder.repository.fetching import Fetching
+from builder.repository.spec import RepoSpec
 from registry_sync.client import RegistryClient
 from registry_sync.errors import CasabinderError
 

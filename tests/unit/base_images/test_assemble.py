@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from base_images.assemble import Workshop, base_identity, base_repository, build_base, lock_base
+from base_images.assemble import build_base, lock_base
 from base_images.definition import read_definition
+from base_images.identity import Workshop, base_identity, base_repository
 from builder.base import load_base
 from builder.build import build
 from builder.facility import BaseChoice, Bases, Facility
-from builder.repository import RepoSpec
-from builder.resolver import PackageIndex
+from builder.locking.resolver import PackageIndex
+from builder.repository.spec import RepoSpec
 from registry_sync.errors import CasabinderError
 from registry_sync.layout import LayoutStore
 from tests.testbed.git_repository import commit_files

@@ -9,8 +9,8 @@ import pytest
 
 from builder.build import build
 from builder.facility import BaseChoice, Bases, Facility
-from builder.repository import RepoSpec
-from builder.resolver import PackageIndex
+from builder.locking.resolver import PackageIndex
+from builder.repository.spec import RepoSpec
 from registry_sync.layout import LayoutStore
 from tests.testbed.git_repository import commit_files
 from tests.testbed.packages import BuiltWheel, Index, built_wheel, running_index

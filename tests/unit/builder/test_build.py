@@ -20,7 +20,7 @@ from builder.build import dry_run
 from builder.facility import Bases
 from builder.layers.errors import LayerError
 from builder.record import read_lock, read_records
-from builder.repository import RepoSpec
+from builder.repository.spec import RepoSpec
 from builder.verify import verify
 from registry_sync.errors import CasabinderError, NotFoundError
 from tests.testbed.git_repository import commit_files, git

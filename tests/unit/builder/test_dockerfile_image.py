@@ -7,7 +7,8 @@ import pytest
 from builder.dockerfile_image import context_entries, why_failed
 from builder.engine import ContainerLimits
 from builder.layers.content import read_content
-from builder.repository import Commit, RepoSpec, Tree
+from builder.repository.spec import Commit, RepoSpec
+from builder.repository.tree import Tree
 from tests.testbed.git_repository import commit_files, git
 
 if TYPE_CHECKING:

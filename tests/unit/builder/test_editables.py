@@ -10,8 +10,8 @@ from builder.base import InstalledPackage
 from builder.editables import bytes_of, editable_entries, without_editables
 from builder.environment.spec import EditableProject
 from builder.layers.wheel import InstallTarget
-from builder.lock import Lock
-from builder.pylock import LockedPackage
+from builder.locking.lock import Lock
+from builder.locking.pylock import LockedPackage
 
 if TYPE_CHECKING:
     from pathlib import Path

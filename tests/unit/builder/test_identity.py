@@ -3,7 +3,7 @@
 import pytest
 
 from builder.identity import alias_tag, env_id, image_id
-from builder.pylock import LockedPackage
+from builder.locking.pylock import LockedPackage
 from registry_sync.reference import validate_tag
 
 BASE = "sha256:" + "0" * 64

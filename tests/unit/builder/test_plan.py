@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.environment.spec import EditableProject, EnvironmentSpec
-from builder.lock import compare
+from builder.locking.lock import compare
 from builder.plan import plan
-from builder.repository import Commit, RepoSpec, Tree
+from builder.repository.spec import Commit, RepoSpec
+from builder.repository.tree import Tree
 from registry_sync.layout import LayoutStore
 from registry_sync.manifest import Manifest
 from tests.testbed.packages import built_wheel
@@ -19,7 +20,7 @@ from tests.testbed.tiny_base import TARGET, tiny_base
 
 if TYPE_CHECKING:
     from builder.base import Base
-    from builder.lock import Lock
+    from builder.locking.lock import Lock
 
 OLD, NEW, EXTRA = built_wheel("core", "2.0"), built_wheel("core", "1.0"), built_wheel("extra")
 TREE = Tree(Commit(RepoSpec("https://host/repo"), "c" * 40, "main"), Path("/nowhere"), "7" * 40)

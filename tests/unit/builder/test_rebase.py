@@ -14,7 +14,7 @@ from builder.build import build
 from builder.facility import BaseChoice, BaseOffer, Bases
 from builder.rebase import rebase
 from builder.record import read_records
-from builder.repository import RepoSpec
+from builder.repository.spec import RepoSpec
 from builder.verify import verify
 from registry_sync.errors import CasabinderError
 from tests.testbed.git_repository import git

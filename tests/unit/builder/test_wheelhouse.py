@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from builder.pylock import LockedPackage, LockError
+from builder.locking.pylock import LockedPackage, LockError
 from builder.wheelhouse import Wheelhouse
 from registry_sync.errors import CasabinderError
 from tests.testbed.packages import Index, built_wheel, running_index

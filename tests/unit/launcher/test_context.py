@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from base_images.assemble import base_identity
+from base_images.identity import base_identity
 from launcher.context import open_context
 from registry_sync.errors import CasabinderError
 

@@ -25,7 +25,7 @@ from builder.attachments.provenance import public_address, read_provenance
 from builder.attachments.sbom import read_sbom
 from builder.attachments.signature import PAYLOAD_TYPE, SIGNATURE_ANNOTATION, Signer, check_signature, signature_tag
 from builder.events import Event, silent
-from builder.repository import RepoSpec
+from builder.repository.spec import RepoSpec
 from builder.verify import verify
 from registry_sync.errors import CasabinderError
 from tests.testbed.git_repository import git

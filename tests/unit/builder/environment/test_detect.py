@@ -8,7 +8,8 @@ import pytest
 
 from builder.environment.detect import detect
 from builder.environment.spec import EnvironmentFileError, EnvironmentSpec
-from builder.repository import RepoSpec, checkout, resolve_ref
+from builder.repository.checkout import checkout, resolve_ref
+from builder.repository.spec import RepoSpec
 from registry_sync.errors import CasabinderError
 from tests.testbed.git_repository import commit_files
 

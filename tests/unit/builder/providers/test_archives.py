@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.repository import RepositoryError, RepoSpec, checkout, resolve_ref
+from builder.repository.checkout import checkout, resolve_ref
+from builder.repository.spec import RepositoryError, RepoSpec
 from tests.testbed.archives import HYDROSHARE, running_archives
 from tests.testbed.git_repository import commit_files, git
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.providers.known import PROVIDERS, named_by, parse_pasted, parse_spec
-from builder.repo_spec import RepositoryError, RepoSpec
+from builder.repository.spec import RepositoryError, RepoSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.fetching import Fetching
 from builder.providers.unpack import is_archive, unpack
-from builder.repo_spec import RepositoryError
+from builder.repository.fetching import Fetching
+from builder.repository.spec import RepositoryError
 
 
 def tar(path: Path, *members: tuple[str, bytes, str, str], mode: str = "w:gz") -> Path:

@@ -16,10 +16,11 @@ from builder.engine import ContainerLimits
 from builder.environment.spec import SourceRequirement
 from builder.events import Progress
 from builder.facility import Facility
-from builder.fetching import Fetching
-from builder.pylock import LockError
-from builder.repository import RepoSpec, checkout, resolve_ref
-from builder.resolver import PackageIndex
+from builder.locking.pylock import LockError
+from builder.locking.resolver import PackageIndex
+from builder.repository.checkout import checkout, resolve_ref
+from builder.repository.fetching import Fetching
+from builder.repository.spec import RepoSpec
 from builder.sources.download import has_credentials, public
 from builder.sources.errors import SourceBuildError
 from builder.sources.maker import SourceWheelMaker
