@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from base_images import image_files
-from base_images.definition import Definition, Pin, write_lock
+from base_images.definition import ASSEMBLY, Definition, Pin, write_lock
 from base_images.identity import Workshop, base_identity, base_repository, describe
 from base_images.interpreter import take_interpreter
 from base_images.rootfs import build_rootfs
@@ -39,7 +39,6 @@ from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json, sha256_digest
 
 if TYPE_CHECKING:
-
     from builder.layers.cache import LayerCache
     from registry_sync.store import Store
 
@@ -178,7 +177,7 @@ def _build(
         system_packages=begun.packages,
         bytecode=bytecode,
     )
-    attach_inventory(store, repository, image.manifest, inventory, files, pylocks, begun.python)
+    attach_inventory(store, repository, image.manifest, inventory, files, pylocks, begun.python, ASSEMBLY)
     return image
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CATALOGUE = Path(__file__).parent / "catalogue"
 ENVIRONMENTS = ("server", "analysis")
-ASSEMBLY = 2
+ASSEMBLY = 3
 """The version of how a base is assembled from its definition; it is part of every base's identity."""
 
 _LOCK_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;]+) --hash=sha256:(?P<sha256>[0-9a-f]{64})")

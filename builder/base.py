@@ -21,19 +21,22 @@ from builder.locking.pylock import LockedPackage
 from builder.target import PythonTarget
 from registry_sync.errors import CasabinderError, NotFoundError
 from registry_sync.files import write_atomically
-from registry_sync.manifest import Manifest, canonical_json
+from registry_sync.manifest import Manifest, canonical_json, sha256_digest
 from registry_sync.platform import image_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from registry_sync.manifest import Descriptor
     from registry_sync.store import Store
 
 INVENTORY_TYPE = "application/vnd.casabinder.base.inventory.v1+json"
 FILES_TYPE = "application/vnd.casabinder.base.files.v1+json+gzip"
 INTERPRETER_TYPE = "application/vnd.casabinder.base.interpreter.v1.tar+gzip"
 PYLOCK_TYPE = "application/vnd.casabinder.pylock.v1+toml"
+
+_GENERATION = "org.casabinder.generation"
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,9 @@ def load_base(store: Store, registry: str, repository: str, reference: str, cach
     Raises :class:`NotFoundError` when there is no such image, :class:`CasabinderError` when it is no base.
     """
     manifest = image_manifest(store, repository, reference)
-    cached = cache / "bases" / (manifest.digest.replace(":", "-") + ".json")
+    # The same image may get a newer inventory; whoever makes one gives the base another tag.
+    name = sha256_digest(canonical_json([manifest.digest, reference])).removeprefix("sha256:")
+    cached = cache / "bases" / f"{name}.json"
     try:
         document = json.loads(cached.read_bytes())
         artifact = Manifest(document["artifact"].encode(), manifest.media_type)
@@ -173,7 +178,8 @@ def load_base(store: Store, registry: str, repository: str, reference: str, cach
                 f"{registry}/{repository} at {reference} carries no inventory, so it can't serve as a base; "
                 "make one with `casabinder base build`"
             ) from None
-        artifact = store.get_manifest(repository, found[0].digest)
+        newest = max(found, key=_generation)
+        artifact = store.get_manifest(repository, newest.digest)
         inventory = next((layer for layer in artifact.layers if layer.media_type == INVENTORY_TYPE), None)
         if inventory is None:
             raise NotFoundError(f"the inventory of {registry}/{repository} at {reference} is empty") from None
@@ -203,11 +209,13 @@ def attach_inventory(
     files: Mapping[str, tuple[str, ...]],
     pylocks: Mapping[str, str],
     interpreter: bytes = b"",
+    generation: int = 0,
 ) -> Manifest:
     """Attach an inventory to a base that was just pushed and return the artifact's manifest.
 
     ``files`` are the paths per package of the analysis environment; ``pylocks`` the full locks by environment;
-    ``interpreter`` the archive of the interpreter that makes bytecode, if there is one.
+    ``interpreter`` the archive of the interpreter that makes bytecode, if there is one. Of several inventories of one
+    image, that of the highest ``generation`` counts.
     """
     blobs = (
         Blob(INVENTORY_TYPE, canonical_json(inventory.to_json())),
@@ -215,8 +223,15 @@ def attach_inventory(
         *(Blob(PYLOCK_TYPE, text.encode(), {TITLE: f"pylock.{name}.toml"}) for name, text in pylocks.items()),
         *((Blob(INTERPRETER_TYPE, _gzip(interpreter)),) if interpreter else ()),
     )
-    (artifact,) = attach(store, repository, subject.descriptor(), [Artifact(INVENTORY_TYPE, blobs)])
+    (artifact,) = attach(
+        store, repository, subject.descriptor(), [Artifact(INVENTORY_TYPE, blobs, {_GENERATION: str(generation)})]
+    )
     return artifact
+
+
+def _generation(artifact: Descriptor) -> int:
+    stated = artifact.annotations.get(_GENERATION, "")
+    return int(stated) if stated.isdecimal() else 0
 
 
 def _gzip(data: bytes) -> bytes:

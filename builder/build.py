@@ -26,6 +26,7 @@ from builder.image import Image
 from builder.options import DEFAULTS, BuildOptions
 from builder.record import BaseFacts, ImageRecord, LayerFacts, RecordShelf, as_cached, read_record
 from builder.repository.checkout import checkout, resolve_ref
+from builder.sizes import readable
 from registry_sync.errors import CasabinderError, NotFoundError
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def build(
     Raises :class:`CasabinderError` (of many kinds) with one sentence for the user; nothing half-made is left.
     """
     began, started = time.monotonic(), clock()
+    options = replace(options, compression=facility.compression)
     log = BuildLog(report, {spec.public_url: public_address(spec.public_url)})
     phases = Phases(log)
     with phases.phase("resolve", f"resolving {spec.ref} of {spec.public_url}") as progress:
@@ -90,7 +92,6 @@ def build(
                 shelf.put(record)
                 return _told(as_cached(record, _seconds(phases, began)), facility, repository)
     from builder.attachments.bundle import attach_all
-    from builder.container_steps import known_facts
 
     prepared = _prepare(commit, bases, options, facility, phases, fresh=rebuild, clock=clock)
     planned, choice = prepared.plan, prepared.choice
@@ -99,7 +100,7 @@ def build(
         image, facts = _make(prepared, facility, repository, phases, fresh=rebuild)
     else:
         image = Image(facility.store.get_manifest(repository, there.digest), b"")
-        facts = known_facts(prepared.spec.container, planned, image)
+        facts = _known_facts(prepared, image)
     name = f"{facility.registry}/{repository}:{planned.image_id}"
     record = _record(prepared, choice, image, name, facts, created=clock(), cached=there is not None)
     record = replace(record, seconds=_seconds(phases, began))
@@ -115,6 +116,7 @@ def build(
         started=started,
         finished=clock(),
         report=prepared.report.to_json(),
+        new=there is None and not rebuild,
     )
     facility.store.put_manifest(repository, alias, image.manifest)
     shelf.put(record)
@@ -126,6 +128,7 @@ def dry_run(
 ) -> Prepared:
     """Do what :func:`build` does up to the point where layers would be made, and return the plan."""
     phases = Phases(report)
+    options = replace(options, compression=facility.compression)
     with phases.phase("resolve", f"resolving {spec.ref} of {spec.public_url}"):
         commit = resolve_ref(spec, facility.fetching)
     return _prepare(commit, bases, options, facility, phases, fresh=False, clock=time.time)
@@ -149,7 +152,6 @@ def _prepare(
     clock: Callable[[], float],
 ) -> Prepared:
     from builder.choose import choose_base
-    from builder.container_steps import announce
     from builder.environment.detect import detect
     from builder.locking.as_of import moment
     from builder.locking.lock import lock
@@ -165,6 +167,8 @@ def _prepare(
         for note in spec.notes:
             progress.say(note)
         if spec.container:
+            from builder.container.steps import announce
+
             announce(spec.container, progress)
     offer, reason = choose_base(spec, bases)
     with phases.phase("lock", f"locking against {offer.name}, because {reason}") as progress:
@@ -178,7 +182,7 @@ def _prepare(
         )
         for note in answer.notes:
             progress.say(note)
-    return Prepared(commit, spec, offer.choice, plan(base, answer, spec, tree), before)
+    return Prepared(commit, spec, offer.choice, plan(base, answer, spec, tree, options.compression), before)
 
 
 def _load(choice: BaseChoice, facility: Facility) -> Base:
@@ -198,23 +202,25 @@ def _make(
     prepared: Prepared, facility: Facility, repository: str, phases: Phases, *, fresh: bool
 ) -> tuple[Image, tuple[LayerFacts, ...]]:
     from builder.assemble import make_layers, make_planned_image, push
-    from builder.container_steps import run_container_steps
-    from builder.foreign_image import make_foreign_image
 
     planned, choice, steps = prepared.plan, prepared.choice, prepared.spec.container
     if steps and steps.dockerfile:
+        from builder.container.foreign_image import make_foreign_image
+
         with phases.phase("layers", f"building {steps.dockerfile}") as progress:
             return make_foreign_image(steps.dockerfile, planned, facility, repository, progress)
     with phases.phase("layers", f"making {len(planned.whats)} layers") as progress:
         layers = make_layers(planned, facility, facility.layer_cache, progress)
         image = make_planned_image(planned, layers)
-        progress.summary = f"{sum(layer.size for layer in layers) / 1e6:.1f} MB above the base"
+        progress.summary = f"{readable(sum(layer.size for layer in layers))} above the base"
     with phases.phase("push", f"pushing to {facility.registry}/{repository}") as progress:
         # What steps run on is found by its digest: only the image with their layers gets the tag.
         pushed = replace(planned, image_id=image.digest) if steps else planned
         facts = push(pushed, choice, facility, repository, image, layers, progress)
-        progress.summary = f"{sum(fact.bytes for fact in facts if fact.source == 'uploaded') / 1e6:.1f} MB uploaded"
+        progress.summary = f"{readable(sum(fact.bytes for fact in facts if fact.source == 'uploaded'))} uploaded"
     if steps:
+        from builder.container.steps import run_container_steps
+
         with phases.phase("layers", "running the steps that need a container") as progress:
             return run_container_steps(
                 steps, planned, choice, facility, repository, image, facts, progress, fresh=fresh
@@ -232,8 +238,6 @@ def _record(
     created: float,
     cached: bool,
 ) -> ImageRecord:
-    from builder.foreign_image import foreign_record
-
     planned, commit = prepared.plan, prepared.commit
     inventory = planned.base.inventory
     record = ImageRecord(
@@ -259,7 +263,21 @@ def _record(
         cached=cached,
     )
     steps = prepared.spec.container
-    return foreign_record(record, steps.dockerfile, image) if steps and steps.dockerfile else record
+    if steps and steps.dockerfile:
+        from builder.container.foreign_image import foreign_record
+
+        return foreign_record(record, steps.dockerfile, image)
+    return record
+
+
+def _known_facts(prepared: Prepared, image: Image) -> tuple[LayerFacts, ...]:
+    from builder.assemble import cached_facts
+
+    if prepared.spec.container is None:
+        return cached_facts(prepared.plan, image)
+    from builder.container.steps import known_facts
+
+    return known_facts(prepared.spec.container, prepared.plan, image)
 
 
 def _told(record: ImageRecord, facility: Facility, repository: str) -> ImageRecord:

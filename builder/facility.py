@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from builder.engine import ContainerLimits
+from builder.container.engine import ContainerLimits
 from builder.locking.resolver import PackageIndex
 from builder.repository.fetching import Fetching
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from builder.attachments.signature import Signer
     from builder.layers.cache import LayerCache
+    from builder.layers.layer import Compression
+    from builder.seen_images import SeenImages
     from builder.shared_layers import SharedLayers
     from builder.sources.shelf import MadeWheels
     from builder.wheelhouse import Wheelhouse
@@ -34,6 +37,7 @@ class Facility:
     containers: ContainerLimits = field(default_factory=ContainerLimits)
     fetching: Fetching = field(default_factory=Fetching)
     signer: Signer | None = None
+    compression: Compression = "gzip"
 
     def repository(self, name: str) -> str:
         """Return a repository's full name below the prefix."""
@@ -63,9 +67,19 @@ class Facility:
     @cached_property
     def shared_layers(self) -> SharedLayers:
         """The layers in the registry."""
+        from builder.layers.cache import LayerCache
         from builder.shared_layers import SharedLayers
 
-        return SharedLayers(self.store, self.repository("layers"))
+        repository = self.repository("layers")
+        place = hashlib.sha256(f"{self.registry}/{repository}".encode()).hexdigest()[:32]
+        return SharedLayers(self.store, repository, LayerCache(self.cache / "shared-layers" / place))
+
+    @cached_property
+    def seen_images(self) -> SeenImages:
+        """The images that this machine has brought into the registry."""
+        from builder.seen_images import SeenImages
+
+        return SeenImages(self.store, self.registry, self.cache / "seen-images")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from builder.environment.spec import ContainerSteps
+    from builder.layers.layer import Compression
     from builder.locking.pylock import LockedPackage
+
+
+_READ_THE_TREE = {"post_build", "dockerfile", "install", "project"}
 
 
 def env_id(
@@ -45,12 +49,15 @@ def container_inputs(steps: ContainerSteps | None, tree_id: str) -> dict[str, ob
     inputs = {name: value for name, value in asdict(steps).items() if value}
     if steps.apt:
         inputs["apt"] = sorted(set(steps.apt))
-    return {**inputs, "tree": tree_id} if inputs.keys() - {"apt"} else inputs
+    return {**inputs, "tree": tree_id} if inputs.keys() & _READ_THE_TREE else inputs
 
 
-def image_id(environment: str, tree_id: str) -> str:
-    """Return 16 hex digits over the environment and the git tree that is copied into the image."""
-    return sha256_digest(canonical_json({"env_id": environment, "tree": tree_id}))[7:23]
+def image_id(environment: str, tree_id: str, compression: Compression = "gzip") -> str:
+    """Return 16 hex digits over the environment, the git tree that is copied into the image, and its compression."""
+    document = {"env_id": environment, "tree": tree_id}
+    if compression != "gzip":
+        document["compression"] = compression
+    return sha256_digest(canonical_json(document))[7:23]
 
 
 def alias_tag(commit: str, options: Mapping[str, object]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from builder.editables import editable_entries, editables_identity, without_editables
 from builder.identity import container_inputs, env_id, image_id
 from builder.image import MOST_LAYERS
-from builder.layers.layer import RECIPE, Entry
+from builder.layers.layer import RECIPE, Compression, Entry, compressed_key
 from builder.layers.tree import tree_entries
 from builder.layers.whiteout import whiteouts
 from builder.wheel_layers import PlannedLayer, plan_wheel_layers
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from builder.repository.tree import Tree
 
 MOST_WHEEL_LAYERS = 40
-_OTHER_LAYERS = 6  # whiteouts, apt.txt, editables, content, env.json, postBuild
+_OTHER_LAYERS = 8  # whiteouts, R or Julia, apt.txt, editables, content, env.json, their packages, postBuild
 REPO_DIR = "srv/repo"
 IDENTITY_FILE = "etc/casabinder/env.json"
 
@@ -35,6 +35,9 @@ class EntryLayer:
     key: str
     what: str
     entries: Callable[[], Sequence[Entry]]
+
+
+_Planned = TypeVar("_Planned", EntryLayer, PlannedLayer)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class BuildPlan:
     below: tuple[EntryLayer, ...]
     wheels: tuple[PlannedLayer, ...]
     above: tuple[EntryLayer, ...]
+    compression: Compression = "gzip"
 
     @property
     def whats(self) -> list[str]:
@@ -60,14 +64,14 @@ class BuildPlan:
         return [*(layer.what for layer in self.below), *wheels, *(layer.what for layer in self.above)]
 
 
-def plan(base: Base, lock: Lock, spec: EnvironmentSpec, tree: Tree) -> BuildPlan:
+def plan(base: Base, lock: Lock, spec: EnvironmentSpec, tree: Tree, compression: Compression = "gzip") -> BuildPlan:
     """Return the plan of an image. The sizes of ``lock.layered`` must be known, since they decide the grouping."""
     target = base.inventory.target
     lock = without_editables(lock, spec.editables, base.inventory.analysis.by_name)
     own = [entry for project in spec.editables for entry in editable_entries(project, base.install_target, REPO_DIR)]
     container = container_inputs(spec.container, tree.tree_id)
     environment = env_id(base.digest, target.platform, lock.packages, editables_identity(own), container)
-    image = image_id(environment, tree.tree_id)
+    image = image_id(environment, tree.tree_id, compression)
     budget = max(1, min(MOST_WHEEL_LAYERS, MOST_LAYERS - _OTHER_LAYERS - len(base.manifest.layers)))
     below = []
     if lock.gone:
@@ -101,10 +105,15 @@ def plan(base: Base, lock: Lock, spec: EnvironmentSpec, tree: Tree) -> BuildPlan
         tree=tree,
         env_id=environment,
         image_id=image,
-        below=tuple(below),
-        wheels=tuple(plan_wheel_layers(lock.layered, base.install_target, budget)),
-        above=tuple(above),
+        below=_keyed(below, compression),
+        wheels=_keyed(plan_wheel_layers(lock.layered, base.install_target, budget), compression),
+        above=_keyed(above, compression),
+        compression=compression,
     )
+
+
+def _keyed(layers: Sequence[_Planned], compression: Compression) -> tuple[_Planned, ...]:
+    return tuple(replace(layer, key=compressed_key(layer.key, compression)) for layer in layers)
 
 
 def _whiteouts(base: Base, gone: Sequence[str]) -> list[Entry]:

@@ -37,7 +37,7 @@ from builder.build import commit_alias
 from builder.choose import choose_base
 from builder.environment.spec import EnvironmentSpec
 from builder.facility import Bases
-from builder.layers.layer import Layer
+from builder.layers.layer import Compression, Layer, compression_of
 from builder.locking.pylock import read_pylock
 from builder.options import BuildOptions
 from builder.plan import EntryLayer, plan
@@ -102,7 +102,9 @@ def rebase(
             raise RebaseRefusedError(f"{image} is on the base {new_base} already")
         before = exactly(read_pylock(stored.lock, old.inventory.target, f"the lock of {image}"), old)
         after = lock_on(BaseChange(image, old, new, before, stored.contents), inputs)
-        planned_before, planned = _plan(old, before, newest_record, inputs), _plan(new, after, newest_record, inputs)
+        compression = compression_of(location.manifest.layers)
+        planned_before = _plan(old, before, newest_record, inputs, compression)
+        planned = _plan(new, after, newest_record, inputs, compression)
         if planned_before.image_id != newest_record.image_id:
             raise RebaseRefusedError(f"{image} was made by another version of casabinder; build it again")
         layers = _layers(location, planned_before, planned, facility)
@@ -152,10 +154,11 @@ def _load(choice: BaseChoice, facility: Facility) -> Base:
         raise RebaseRefusedError(f"the base image {choice} is not in the registry") from error
 
 
-def _plan(base: Base, lock: Lock, record: ImageRecord, inputs: BuildInputs) -> BuildPlan:
+def _plan(base: Base, lock: Lock, record: ImageRecord, inputs: BuildInputs, compression: Compression) -> BuildPlan:
     commit = Commit(RepoSpec(record.repo, record.commit, record.subdirectory), record.commit, record.ref)
     spec = EnvironmentSpec(kind="none", file=inputs.file, editables=inputs.editables, base=inputs.base)
-    return plan(base, lock, spec, Tree(commit, Path(), inputs.tree))  # no file of the tree is read
+    tree = Tree(commit, Path(), inputs.tree)
+    return plan(base, lock, spec, tree, compression)  # no file of the tree is read
 
 
 def _layers(location: Location, before: BuildPlan, planned: BuildPlan, facility: Facility) -> list[Layer]:
@@ -178,7 +181,7 @@ def _layers(location: Location, before: BuildPlan, planned: BuildPlan, facility:
         if layer is not None:
             layers.append(replace(layer, what=wanted.what))
         elif isinstance(wanted, EntryLayer) and wanted.key not in content:
-            layers.append(facility.layer_cache.build(wanted.key, wanted.what, wanted.entries))
+            layers.append(facility.layer_cache.build(wanted.key, wanted.what, wanted.entries, planned.compression))
         else:
             shared = facility.shared_layers.lookup(wanted.key)
             if shared is None:

@@ -19,6 +19,7 @@ from builder.base import load_base
 from builder.environment.detect import detect
 from builder.events import Phases, Reporter, silent
 from builder.layers.cache import LayerCache
+from builder.layers.layer import compression_of
 from builder.locking.lock import Lock, compare
 from builder.locking.pylock import read_pylock
 from builder.plan import plan
@@ -172,7 +173,8 @@ def _planned(record: ImageRecord, location: Location, base: Base, facility: Faci
     with phases.phase("lock", "reading the image's own lock"):
         text = read_lock(location.store, location.repository, location.digest)
         packages = read_pylock(text, base.inventory.target, f"the lock of {location}")
-        return plan(base, exactly(packages, base).sized(facility.wheelhouse), environment, tree)
+        answer = exactly(packages, base).sized(facility.wheelhouse)
+        return plan(base, answer, environment, tree, compression_of(location.manifest.layers))
 
 
 def _faults(location: Location, base: Base) -> tuple[str, ...]:

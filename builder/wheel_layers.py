@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from builder.layers.bytecode import Interpreter
     from builder.layers.cache import LayerCache
-    from builder.layers.layer import Entry, Layer
+    from builder.layers.layer import Compression, Entry, Layer
     from builder.layers.wheel import WheelMetadata
     from builder.locking.pylock import LockedPackage
     from builder.wheelhouse import Wheelhouse
@@ -63,6 +64,8 @@ def make_wheel_layers(
     downloaded: Callable[[int], None] = lambda _: None,
     made: Callable[[Layer], None] = lambda _: None,
     interpreter: Callable[[], Interpreter] | None = None,
+    compression: Compression = "gzip",
+    written_to: Callable[[Path, int], None] | None = None,
 ) -> list[Layer]:
     """Return the layers in the order of ``planned``, each with its blob in ``cache``.
 
@@ -74,7 +77,8 @@ def make_wheel_layers(
         known = cache.get(plan.key)
         if known is None or known.blob is None:
             paths = wheelhouse.fetch(plan.packages, downloaded)
-            known = cache.build(plan.key, plan.what, lambda: _entries(plan, target, paths, interpreter))
+            entries = partial(_entries, plan, target, paths, interpreter)
+            known = cache.build(plan.key, plan.what, entries, compression, written_to)
         layer = replace(known, what=plan.what)
         made(layer)
         return layer

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from builder.build import build, dry_run
 from builder.options import BuildOptions
+from builder.sizes import readable
 from launcher.progress import choose_reporter
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def build_image(context: Context, arguments: Namespace) -> int:
 def print_record(record: ImageRecord) -> None:
     """Print what a person wants to know of a record."""
     packages, counts = record.packages, record.bytes
-    state = "nothing had to be made" if record.cached else f"{counts['uploaded'] / 1e6:.1f} MB uploaded"
+    state = "nothing had to be made" if record.cached else f"{readable(counts['uploaded'])} uploaded"
     print(f"{record.image}")
     print(f"  digest    {record.digest}")
     print(f"  env_id    {record.env_id}")
@@ -47,7 +48,7 @@ def print_record(record: ImageRecord) -> None:
         f"  packages  {packages['from_base']} from the base, {packages['added']} added, {packages['replaced']} replaced"
     )
     print(
-        f"  size      {counts['total'] / 1e6:.0f} MB, {counts['new'] / 1e6:.1f} MB of it above the base; "
+        f"  size      {readable(counts['total'])}, {readable(counts['new'])} of it above the base; "
         f"{state} in {record.seconds['total']:.1f} s"
     )
 

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="make an image again and compare the digests", parents=[common])
     verify.add_argument("image", metavar="IMAGE", help="HOST/NAME:TAG or HOST/NAME@DIGEST of an image built here")
     verify.add_argument("--key", type=Path, metavar="FILE", help="public key (PEM) that must have signed the image")
+    _add_token(verify)
     verify.set_defaults(load=_inspect("verify_image"))
 
     inspect = commands.add_parser("inspect", help="show what an image or a base consists of", parents=[common])
@@ -139,17 +140,21 @@ def _common() -> argparse.ArgumentParser:
     return common
 
 
-def _building() -> argparse.ArgumentParser:
-    building = argparse.ArgumentParser(add_help=False)
-    building.add_argument("repo", metavar="REPO", help="a git URL, the path of a git repository, or a DOI")
-    building.add_argument("--ref", default="HEAD", metavar="REF", help="branch, tag or full commit (default: HEAD)")
-    building.add_argument("--subdir", default="", metavar="DIR", help="look for environment files below DIR")
-    building.add_argument(
+def _add_token(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--git-token-file",
         type=Path,
         metavar="FILE",
         help="your token for the repository's host, in a file of mode 600",
     )
+
+
+def _building() -> argparse.ArgumentParser:
+    building = argparse.ArgumentParser(add_help=False)
+    building.add_argument("repo", metavar="REPO", help="a git URL, the path of a git repository, or a DOI")
+    building.add_argument("--ref", default="HEAD", metavar="REF", help="branch, tag or full commit (default: HEAD)")
+    building.add_argument("--subdir", default="", metavar="DIR", help="look for environment files below DIR")
+    _add_token(building)
     building.add_argument("--base", metavar="NAME", help="a base of the catalogue, or an image reference")
     building.add_argument(
         "--as-of",

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from base_images.definition import CATALOGUE, Definition, catalogue, load_definition
 from base_images.identity import Workshop, base_identity, base_repository
 from builder.attachments.signature import Signer
-from builder.engine import ContainerLimits
+from builder.container.engine import ContainerLimits
 from builder.facility import BaseChoice, BaseOffer, Bases, Facility
 from builder.locking.resolver import PackageIndex
 from builder.providers.known import named_by
@@ -101,6 +101,7 @@ def open_context(site_file: Path | None = None, registry: str | None = None) -> 
     facility = Facility(
         store=store, registry=host, prefix=prefix, cache=cache, index=index, containers=_limits(site.containers)
     )
+    facility = replace(facility, compression=site.layers.compression)
     if site.signing is not None:
         facility = replace(facility, signer=Signer(site.signing.key, site.signing.password))
     facility = replace(facility, fetching=Fetching(**site.repositories.model_dump(), ca_bundle=bundle))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from builder.engine import EngineError, docker, docker_json, docker_lines, explain_pull
+from builder.container.engine import EngineError, docker, docker_json, docker_lines, explain_pull
 from launcher.container import (
     LABEL,
     NOTEBOOK,

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder.sizes import readable
 from launcher.progress import choose_reporter
 
 if TYPE_CHECKING:
@@ -65,9 +66,14 @@ def _print_inspection(found: Inspection) -> None:
                 print(f"                {word} {one.name} {one.version}")
     for name in stated.removed:
         print(f"                removed {name}")
-    print(f"  layers        {len(found.layers)}, {sum(size for _, size, _ in found.layers) / 1e6:.1f} MB")
-    for digest, size, what in found.layers:
-        print(f"                {size / 1e6:8.2f} MB  {digest[7:19]}  {what[:80]}")
+    print(f"  layers        {len(found.layers)}, {readable(sum(size for _, size, _ in found.layers))}")
+    own = found.layers
+    if not found.is_base:
+        below = [size for _, size, what in found.layers if what == stated.base_name]
+        own = tuple(layer for layer in found.layers if layer[2] != stated.base_name)
+        print(f"                {readable(sum(below)):>8}  {len(below)} layers of the base")
+    for digest, size, what in own:
+        print(f"                {readable(size):>8}  {digest[7:19]}  {what[:80]}")
     print("  attached")
     for kind, digest, commit in found.attachments:
         print(f"                {digest[7:19]}  {kind}{f'  for {commit[:12]}' if commit else ''}")
@@ -122,8 +128,15 @@ def _print_difference(difference: Difference) -> None:
 
 def verify_image(context: Context, arguments: Namespace) -> int:
     """Make an image again from what is stored with it, compare the digests, and check what goes with it."""
+    from builder.attachments.location import locate
+    from builder.record import read_records
+    from builder.repository.spec import RepoSpec
     from builder.verify import verify
 
+    if arguments.git_token_file:
+        with locate(arguments.image, context.facility) as location:
+            record = read_records(location.store, location.repository, location.digest)[0]
+        context = context.with_token(arguments.git_token_file, RepoSpec(record.repo))
     reporter = choose_reporter(json_logs=False, quiet=arguments.json)
     with tempfile.TemporaryDirectory(prefix="casabinder-verify-") as scratch:
         found = verify(arguments.image, context.facility, Path(scratch), reporter, key=arguments.key)

@@ -57,6 +57,12 @@ class Repositories(_Strict):
     hosts: dict[Literal["gh", "gist", "gl", "zenodo", "figshare", "dataverse", "hydroshare", "doi"], WebAddress] = {}
 
 
+class Layers(_Strict):
+    """How the layers of images are stored. zstd is for sites where everything that pulls images reads it."""
+
+    compression: Literal["gzip", "zstd"] = "gzip"
+
+
 class Signing(_Strict):
     """The key that images are signed with: a PEM file of mode 600, and the file of its password if it has one."""
 
@@ -75,6 +81,7 @@ class Site(_Strict):
     limits: Limits = Limits()
     repositories: Repositories = Repositories()
     containers: Containers = Containers()
+    layers: Layers = Layers()
     signing: Signing | None = None
 
 

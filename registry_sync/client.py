@@ -26,7 +26,14 @@ from registry_sync.machine_lock import machine_lock
 from registry_sync.manifest import MANIFEST_TYPES, Descriptor, Manifest
 from registry_sync.reference import is_digest, validate_digest, validate_repository, validate_tag
 from registry_sync.transport import Answer, RegistryTransport
-from registry_sync.upload import CHUNK_BYTES, WHOLE_BYTES_MAX, cancel_upload, session_location, upload_blob
+from registry_sync.upload import (
+    CHUNK_BYTES,
+    WHOLE_BYTES_MAX,
+    GrowingUpload,
+    cancel_upload,
+    session_location,
+    upload_blob,
+)
 from registry_sync.verify import digest_of, verified
 
 if TYPE_CHECKING:
@@ -209,6 +216,10 @@ class RegistryClient:
             chunk_bytes=self._chunk_bytes,
             whole_bytes_max=self._whole_bytes_max,
         )
+
+    def upload_growing(self, repository: str, source: BinaryIO) -> GrowingUpload:
+        """Return the upload of a file that is still being written; nothing is sent before there is something."""
+        return GrowingUpload(self._transport, validate_repository(repository), source)
 
     def mount_blob(self, repository: str, digest: str, source_repository: str) -> bool:
         """Make another repository's blob part of this one without moving bytes; ``False`` if it can't be.

@@ -112,6 +112,8 @@ class RegistryTransport:
             transport=transport,
             trust_env=not self._loopback,  # a site's proxy has no way to our loopback interface
         )
+        if not self._loopback:
+            self._client(plain=False)  # a CA bundle that is none is told at once
 
     def __enter__(self) -> RegistryTransport:
         return self

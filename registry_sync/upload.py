@@ -13,6 +13,8 @@ Two ways of the distribution specification ("Pushing blobs"), and when each is t
 A blob of up to :data:`WHOLE_BYTES_MAX` goes whole at first, since on a healthy network that is the quickest and every
 registry supports it. A larger one, or one whose first upload broke, goes in chunks. If the registry forgets the
 session (404) the upload starts over, a bounded number of times; an upload that is given up is cancelled.
+
+A blob that is still being written goes in chunks as they come (:class:`GrowingUpload`), its digest with the last.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ import httpx
 
 from registry_sync.errors import DigestMismatchError, NotFoundError, RegistryError
 from registry_sync.faults import RegistryFaultError
+from registry_sync.manifest import Descriptor
 from registry_sync.reference import validate_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from registry_sync.manifest import Descriptor
     from registry_sync.transport import Answer, RegistryTransport
 
 CHUNK_BYTES = 16 * 2**20
@@ -142,23 +144,28 @@ class _Upload:
 
     def run(self, chunk_bytes: int | None) -> None:
         """Upload in one session, whole or in chunks; on any error cancel it."""
-        path = f"/v2/{self.repository}/blobs/uploads/"
-        answer = self.transport.request("POST", path, doing=self.doing, scopes=self.scopes, expect=(202,))
-        self.location = session_location(answer)
+        answer = self.begin()
         try:
             with _Source(self.source, self.size, self.doing) as source:
                 if chunk_bytes is not None:
                     least = answer.headers.get("oci-chunk-min-length", "")
                     self._send_chunks(source, max(chunk_bytes, int(least) if least.isdecimal() else 0))
-                    self._commit(lambda: (), 0)
+                    self.commit()
                 else:
-                    self._commit(lambda: source.pieces(0, self.size), self.size)
+                    self.commit(lambda: source.pieces(0, self.size), self.size)
         except BaseException:
             cancel_upload(self.transport, self.repository, self.location)
             raise
         self.report(self.size)
 
-    def _commit(self, body: Callable[[], Iterator[bytes] | tuple[()]], length: int) -> None:
+    def begin(self) -> Answer:
+        """Open a session and return the registry's answer."""
+        path = f"/v2/{self.repository}/blobs/uploads/"
+        answer = self.transport.request("POST", path, doing=self.doing, scopes=self.scopes, expect=(202,))
+        self.location = session_location(answer)
+        return answer
+
+    def commit(self, body: Callable[[], Iterator[bytes] | tuple[()]] = lambda: (), length: int = 0) -> None:
         """PUT the (rest of the) bytes with the digest, which makes the session's content a blob."""
         location = str(self.location)
         url = httpx.URL(f"{location}{'&' if '?' in location else '?'}digest={quote(self.digest, safe='')}")
@@ -189,7 +196,7 @@ class _Upload:
         while offset < self.size:
             end = min(offset + chunk_bytes, self.size)
             try:
-                accepted = self._patch(source, offset, end)
+                accepted = self.patch(source, offset, end)
             except RegistryFaultError as fault:
                 tries += 1
                 if not fault.transient and fault.status != 416:
@@ -210,7 +217,7 @@ class _Upload:
             offset = accepted
             self.report(offset)
 
-    def _patch(self, source: _Source, offset: int, end: int) -> int:
+    def patch(self, source: _Source, offset: int, end: int) -> int:
         """Send bytes ``offset`` to ``end`` (exclusive); return how many the session has now."""
         headers = {**_OCTETS, "Content-Length": str(end - offset), "Content-Range": f"{offset}-{end - 1}"}
         try:
@@ -240,6 +247,68 @@ class _Upload:
         if "location" in answer.headers:
             self.location = session_location(answer)
         return _accepted(answer, otherwise=0)
+
+
+class GrowingUpload:
+    """Uploads a file while it is being written: :meth:`send` what is there, :meth:`commit` when it is whole.
+
+    Nothing is tried twice. At the first fault the upload is off, and :meth:`commit` says so: the file is there, and can
+    be uploaded as any other. Close it in any case, or use it as a context manager.
+    """
+
+    def __init__(self, transport: RegistryTransport, repository: str, source: BinaryIO) -> None:
+        self._transport = transport
+        self._repository = repository
+        self._source = source
+        self._upload: _Upload | None = None
+        self._sent = 0
+        self._off = False
+
+    def __enter__(self) -> GrowingUpload:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._source.close()
+        self._cancel()
+
+    def send(self, end: int) -> None:
+        """Send the file's bytes up to ``end`` (exclusive), which are written."""
+        if self._off or end <= self._sent:
+            return
+        try:
+            if self._upload is None:
+                unknown = Descriptor("application/octet-stream", f"sha256:{'0' * 64}", end)
+                upload = _Upload(self._transport, self._repository, unknown, lambda: self._source, None)
+                upload.doing = f"store a layer in {self._repository}"
+                upload.begin()
+                self._upload = upload
+            reader = _Source(lambda: self._source, -1, self._upload.doing)
+            if self._upload.patch(reader, self._sent, end) != end:
+                raise RegistryError(f"{self._transport.registry} took a part of a chunk")
+            self._sent = end
+        except (RegistryError, NotFoundError, _SessionLostError) as fault:
+            _log.info("the upload of a growing blob to %s is off: %s", self._repository, fault)
+            self._off = True
+
+    def commit(self, descriptor: Descriptor) -> bool:
+        """Send what is left and make it the blob ``descriptor``; ``False`` if that is still to be done."""
+        self.send(descriptor.size)
+        if self._off or self._upload is None:
+            return False
+        try:
+            self._upload.digest = descriptor.digest
+            self._upload.commit()
+        except (RegistryError, NotFoundError, _SessionLostError) as fault:
+            _log.info("the upload of %s to %s is off: %s", descriptor.digest, self._repository, fault)
+            self._off = True
+            return False
+        self._upload = None
+        return True
+
+    def _cancel(self) -> None:
+        if self._upload is not None:
+            cancel_upload(self._transport, self._repository, self._upload.location)
+            self._upload = None
 
 
 def _accepted(answer: Answer, otherwise: int) -> int:

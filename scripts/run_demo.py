@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from base_images.assemble import build_base
 from builder.build import build
-from builder.engine import docker_bytes
+from builder.container.engine import docker_bytes
 from builder.repository.spec import RepoSpec
 from launcher.container import HOST, LaunchOptions
 from launcher.context import open_context

@@ -55,13 +55,14 @@ def attach_all(
     finished: float,
     report: Mapping[str, object] | None = None,
     requires: Mapping[str, tuple[str, ...]] | None = None,
+    new: bool = False,
 ) -> None:
     """Attach everything that belongs to one build of ``image`` and is not there.
 
     ``started`` and ``finished`` are seconds since 1970; ``requires`` are Requires-Dist lines of the layered wheels by
-    sha256, where they are known.
+    sha256, where they are known. ``new`` says that the image was not there before, so nothing can be attached to it.
     """
-    there = facility.store.referrers(repository, image.digest)
+    there = [] if new else facility.store.referrers(repository, image.digest)
     types = {one.artifact_type for one in there}
     pylock = write_pylock(planned.lock.packages, planned.base.inventory.target)
     artifacts = []

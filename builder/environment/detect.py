@@ -34,7 +34,7 @@ from builder.environment.spec import (
     RepositorySettings,
     SourceRequirement,
 )
-from builder.environment.system import read_apt, read_runtime
+from builder.environment.system import Runtime, read_apt, read_runtime
 from builder.environment.uv_lock import read_uv_lock
 from builder.environment.wishes import Part
 
@@ -226,45 +226,56 @@ def _with_steps(spec: EnvironmentSpec, files: Files, root: str, directory: str, 
     post_build = join(directory, "postBuild") if "postBuild" in names else ""
     if post_build and files.read(post_build) is None:
         raise EnvironmentFileError(f"{post_build} is not a file, or a symlink to none; make it a script")
-    wants_r = False
+    runtime = Runtime()
     if "runtime.txt" in names:
         path = join(directory, "runtime.txt")
         runtime = read_runtime(path, files)
-        wants_r = runtime.r
         spec = replace(spec, as_of=runtime.as_of)
         if runtime.python is not None:
             pythons = [(runtime.python, path), *([(spec.python, spec.python_source)] if spec.python_source else [])]
             python, source = _together(tuple(pythons))
             spec = replace(spec, python=python, python_source=source)
-    buildpack, file = _language(spec, files, root, directory, names, wants_r=wants_r)
-    if buildpack:
-        spec = replace(spec, kind=buildpack, file=spec.file or file)
-    if apt or post_build or buildpack:
-        spec = replace(spec, container=ContainerSteps(apt, post_build, buildpack=buildpack))
+    steps, file = _language(spec, files, root, directory, names, runtime)
+    if steps.buildpack:
+        spec = replace(spec, kind=steps.buildpack, file=spec.file or file)
+    if apt or post_build or steps.buildpack:
+        spec = replace(spec, container=replace(steps, apt=apt, post_build=post_build))
     return spec
 
 
 def _language(
-    spec: EnvironmentSpec, files: Files, root: str, directory: str, names: set[str], *, wants_r: bool
-) -> tuple[Literal["", "r", "julia", "nix"], str]:
-    """Return repo2docker's build pack for another language and the file that asks for it, in repo2docker's order."""
+    spec: EnvironmentSpec, files: Files, root: str, directory: str, names: set[str], runtime: Runtime
+) -> tuple[ContainerSteps, str]:
+    """Return the steps of another language and the file that asks for it, in the order of repo2docker's build packs."""
     if "REQUIRE" in names and not {"Project.toml", "JuliaProject.toml"} & names:
         raise EnvironmentFileError(
             f"{join(directory, 'REQUIRE')} is of Julia before 1.0, which is not supported; write a Project.toml"
         )
-    for name in ("Project.toml", "JuliaProject.toml"):
+    for name in ("JuliaProject.toml", "Project.toml"):  # Julia reads the first of them that is there
         if name in names:
-            return "julia", join(directory, name)
+            path = join(directory, name)
+            return ContainerSteps(buildpack="julia", version=_julia_compat(path, files), project=path), path
     if "default.nix" in names and spec.kind == "none":
-        return "nix", join(directory, "default.nix")
-    if wants_r:
-        return "r", join(directory, "runtime.txt")
-    if "DESCRIPTION" in names and directory == root:
-        path = join(directory, "DESCRIPTION")
-        if is_directory(files, path) or not _R_PACKAGE.search(read_text(files, path)):
-            return ("r", join(directory, "install.R")) if "install.R" in names else ("", "")
-        return "r", path
-    return ("r", join(directory, "install.R")) if "install.R" in names else ("", "")
+        return ContainerSteps(buildpack="nix"), join(directory, "default.nix")
+    install = join(directory, "install.R") if "install.R" in names else ""
+    if install:
+        read_text(files, install)
+    project = join(directory, "DESCRIPTION") if "DESCRIPTION" in names and directory == root else ""
+    if project and (is_directory(files, project) or not _R_PACKAGE.search(read_text(files, project))):
+        project = ""
+    if not (runtime.r or install or project):
+        return ContainerSteps(), ""
+    file = join(directory, "runtime.txt") if runtime.r else project or install
+    version, snapshot = runtime.r_version, runtime.r_snapshot
+    return ContainerSteps(buildpack="r", version=version, snapshot=snapshot, install=install, project=project), file
+
+
+def _julia_compat(path: str, files: Files) -> str:
+    """Return which versions of Julia a project says that it is compatible with, ``""`` if it says nothing."""
+    compat = read_toml(files, path).table("compat").get("julia", "")
+    if not isinstance(compat, str):
+        raise EnvironmentFileError(f'{path}: julia of [compat] is not a string; write it like julia = "1.10"')
+    return compat
 
 
 def _with_settings(spec: EnvironmentSpec, settings: RepositorySettings) -> EnvironmentSpec:

@@ -107,12 +107,20 @@ class ContainerSteps:
 
     ``apt`` are Debian packages (``name`` or ``name=version``); ``post_build`` and ``dockerfile`` are paths of the
     repository; ``buildpack`` is repo2docker's for another language. With a ``dockerfile`` nothing else is used.
+
+    Of the language: ``version`` as stated (R's, or what Julia has to be compatible with), ``snapshot`` is the day of
+    R's packages (``YYYY-MM-DD``), ``install`` the path of ``install.R``, ``project`` that of ``DESCRIPTION`` or
+    ``Project.toml``; each is empty where the repository says nothing.
     """
 
     apt: tuple[str, ...] = ()
     post_build: str = ""
     dockerfile: str = ""
     buildpack: Literal["", "r", "julia", "nix"] = ""
+    version: str = ""
+    snapshot: str = ""
+    install: str = ""
+    project: str = ""
 
 
 @dataclass(frozen=True)

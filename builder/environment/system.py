@@ -19,11 +19,14 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+(=[A-Za-z0-9.+:~-]+)?")
 
 @dataclass(frozen=True)
 class Runtime:
-    """``runtime.txt``: ``python`` is a specifier or ``None``; ``as_of`` is a date; ``r`` says that R is asked for."""
+    """``runtime.txt``: ``python`` is a specifier or ``None``; ``as_of`` is a date; ``r`` says that R is asked for, then
+    ``r_version`` is its version and ``r_snapshot`` the day of its packages, as far as they are stated."""
 
     python: SpecifierSet | None = None
     as_of: str = ""
     r: bool = False
+    r_version: str = ""
+    r_snapshot: str = ""
 
 
 def read_runtime(path: str, files: Files) -> Runtime:
@@ -46,7 +49,7 @@ def read_runtime(path: str, files: Files) -> Runtime:
                 f"{path}, line 1: {match['date']} is not a date; write it like 2023-05-01"
             ) from error
     if match["name"] == "r":
-        return Runtime(r=True)  # R's packages are taken as of the date by its own build pack
+        return Runtime(r=True, r_version=match["version"] or "", r_snapshot=match["date"] or "")
     minor = ".".join((match["version"] or "").split(".")[:2])
     return Runtime(SpecifierSet(f"=={minor}.*") if minor else None, match["date"] or "")
 

@@ -1,4 +1,6 @@
-"""Writes the entries of a layer as a gzip-compressed tar whose bytes depend on the entries alone.
+"""Writes the entries of a layer as a compressed tar whose bytes depend on the entries alone.
+
+gzip is the rule, and described here; :mod:`builder.layers.zstd` is the other way, for sites that choose it.
 
 A gzip file may be several members one after another, and readers see their contents joined (RFC 1952, 2.2). So a
 layer's tar is cut into pieces, and each piece is a gzip member of its own, in one of two ways:
@@ -41,11 +43,13 @@ import deflate
 
 from builder.layers.content import Inflater, content_size, read_content
 from builder.layers.errors import LayerError
-from builder.layers.layer import Deflated, Entry
+from builder.layers.layer import Compression, Deflated, Entry
 from builder.layers.tarheader import BLOCK, TRAILER, tar_header, written_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from builder.layers.zstd import ZstdWriter
 
 PIECE = 1024 * 1024
 """Uncompressed bytes per gzip member of what is compressed here. A part of the recipe, as the two below."""
@@ -68,8 +72,8 @@ class WrittenLayer:
     diff_id: str
 
 
-def write_layer(entries: Iterable[Entry], sink: BinaryIO) -> WrittenLayer:
-    """Write ``entries`` to ``sink`` as a ``tar+gzip`` layer and return what was written.
+def write_layer(entries: Iterable[Entry], sink: BinaryIO, compression: Compression = "gzip") -> WrittenLayer:
+    """Write ``entries`` to ``sink`` as a ``tar+gzip`` or ``tar+zstd`` layer and return what was written.
 
     The entries may come in any order: they are written sorted by path, a directory before what lies in it, with
     parents that have no entry made up (mode 0755, root). Directories may be given twice if they are identical.
@@ -80,22 +84,31 @@ def write_layer(entries: Iterable[Entry], sink: BinaryIO) -> WrittenLayer:
             lies in something that is no directory, a whiteout of what the layer itself holds, or content that has
             not the size, CRC or checksum it was announced with. ``sink`` then holds a part of a layer.
     """
-    check_compressor()
     ordered = _arrange(entries)
-    writer = _PieceWriter(sink)
+    writer = _writer(sink, compression)
     for entry in ordered:
         size = content_size(entry)
         writer.add(tar_header(entry, size))
         if entry.kind != "file":
             continue
-        if isinstance(entry.content, Deflated) and entry.content.compressed_size >= VERBATIM:
-            writer.add_verbatim(entry.path, entry.content)
+        content = entry.content
+        if isinstance(writer, _PieceWriter) and isinstance(content, Deflated) and content.compressed_size >= VERBATIM:
+            writer.add_verbatim(entry.path, content)
         else:
             for data in read_content(entry):
                 writer.add(data)
         writer.add(bytes(-size % BLOCK))
     writer.add(TRAILER)
-    return writer.finish()
+    return WrittenLayer(*writer.finish())
+
+
+def _writer(sink: BinaryIO, compression: Compression) -> _PieceWriter | ZstdWriter:
+    if compression == "gzip":
+        check_compressor()
+        return _PieceWriter(sink)
+    from builder.layers.zstd import ZstdWriter
+
+    return ZstdWriter(sink)
 
 
 @functools.cache
@@ -205,11 +218,10 @@ class _PieceWriter:
         inflater.finish()
         self._emit(struct.pack("<II", content.crc32, content.size & 0xFFFFFFFF))
 
-    def finish(self) -> WrittenLayer:
+    def finish(self) -> tuple[str, int, str]:
+        """Return the blob's digest and size, and the tar's digest."""
         self._flush()
-        return WrittenLayer(
-            digest=f"sha256:{self._blob.hexdigest()}", size=self._size, diff_id=f"sha256:{self._tar.hexdigest()}"
-        )
+        return f"sha256:{self._blob.hexdigest()}", self._size, f"sha256:{self._tar.hexdigest()}"
 
     def _flush(self) -> None:
         if self._pending:

@@ -25,10 +25,10 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from builder.layers.archive import write_layer
-from builder.layers.layer import Layer
+from builder.layers.layer import MEDIA_TYPES, Compression, Layer
 from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json
 
@@ -42,6 +42,7 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FIELDS = ("what", "digest", "size", "diff_id", "media_type")
 _ABANDONED = 24 * 3600.0
+_STEP = 8 * 1024 * 1024
 
 
 class LayerCache:
@@ -82,8 +83,18 @@ class LayerCache:
             temporary.write_bytes(canonical_json(document))
             temporary.replace(self._metadata(layer.key))
 
-    def build(self, key: str, what: str, entries: Callable[[], Iterable[Entry]]) -> Layer:
+    def build(
+        self,
+        key: str,
+        what: str,
+        entries: Callable[[], Iterable[Entry]],
+        compression: Compression = "gzip",
+        written_to: Callable[[Path, int], None] | None = None,
+    ) -> Layer:
         """Return the layer of ``key`` with its blob: from the cache, or written from what ``entries()`` returns.
+
+        ``compression`` is a part of what ``key`` stands for: see :func:`~builder.layers.layer.compressed_key`.
+        ``written_to`` is told, every few megabytes, how much of which file is written.
 
         Raises:
             LayerError: the entries cannot be made into a layer.
@@ -95,12 +106,14 @@ class LayerCache:
         made = entries()
         with self._disk(), self._new_file(self._blobs) as temporary:
             with temporary.open("wb") as sink:
-                written = write_layer(made, sink)
+                told = _Told(sink, lambda size: written_to(temporary, size)) if written_to else sink
+                written = write_layer(made, cast("BinaryIO", told), compression)
             blob = self._blob(written.digest)
             temporary.replace(blob)
         if known and known.digest != written.digest:
             _LOG.warning("the layer %s (%s) was %s and is %s now", key, what, known.digest, written.digest)
-        layer = Layer(key, what, written.digest, written.size, written.diff_id, blob=blob)
+        media_type = MEDIA_TYPES[compression]
+        layer = Layer(key, what, written.digest, written.size, written.diff_id, media_type, blob)
         self.remember(layer)
         return layer
 
@@ -165,3 +178,21 @@ class LayerCache:
             if place == self.directory or self.directory in place.parents or place in self.directory.parents:
                 raise CasabinderError(f"the layer cache {self.directory} cannot be used: {error.strerror}") from error
             raise
+
+
+class _Told:
+    """A file that says how much of it is written, each time that another few megabytes are."""
+
+    def __init__(self, file: BinaryIO, tell: Callable[[int], None]) -> None:
+        self._file = file
+        self._tell = tell
+        self._size = self._told = 0
+
+    def write(self, data: bytes) -> int:
+        self._size += len(data)
+        written = self._file.write(data)
+        if self._size - self._told >= _STEP:
+            self._file.flush()
+            self._told = self._size
+            self._tell(self._size)
+        return written

@@ -9,14 +9,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from registry_sync.manifest import OCI_LAYER_GZIP, Descriptor
+from registry_sync.manifest import OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor, canonical_json, sha256_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 RECIPE = 1
 """The version of what a layer means. It changes only when the same inputs are to give other files."""
+
+Compression = Literal["gzip", "zstd"]
+MEDIA_TYPES: dict[Compression, str] = {"gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
+
+
+def compressed_key(key: str, compression: Compression) -> str:
+    """Return the key of a layer as it is when compressed in one way: gzip's is ``key`` itself."""
+    if compression == "gzip":
+        return key
+    return sha256_digest(canonical_json({"layer": key, "compression": compression}))[7:]
+
+
+def compression_of(layers: Iterable[Descriptor]) -> Compression:
+    """Return how an image's own layers are compressed. What a base or a container gave it is gzip in any case."""
+    return "zstd" if any(layer.media_type == OCI_LAYER_ZSTD for layer in layers) else "gzip"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from builder.locking.check import environment
 from builder.locking.closure import applies, needs
+from builder.sizes import readable
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
@@ -183,4 +184,4 @@ def _spread(
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count else "size unknown"
+    return readable(count) if count else "size unknown"

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from builder.engine import EngineError
+from builder.container.engine import EngineError
 from builder.layers.errors import LayerError
 from builder.layers.tree import tree_entries
 from builder.locking.pylock import LockedPackage

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
-from builder.container import label, limits
-from builder.engine import EngineError, docker, docker_pipe, pull
+from builder.container.engine import EngineError, docker, docker_pipe, pull
+from builder.container.step import label, limits
 from builder.layers.archive import write_layer
 from builder.layers.grouping import merge_entries
 from builder.layers.layer import Entry
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from builder.engine import ContainerLimits
+    from builder.container.engine import ContainerLimits
     from builder.locking.resolver import PackageIndex
     from builder.sources.project import BuildSystem
     from builder.target import PythonTarget
@@ -59,6 +59,7 @@ _CONSEQUENCES = (
             r"(command '[^']*(gcc|g\+\+|cc|c\+\+|clang)' failed: No such file"
             r"|No such file or directory: '[^']*(gcc|g\+\+|cc|c\+\+|clang|gfortran|cargo|rustc)'"
             r"|unable to execute '[^']*(gcc|cc)'|Unknown compiler\(s\)|No CMAKE_C(XX)?_COMPILER could be found"
+            r"|C(XX)? compiler identification is unknown|apt-get install build-essential"
             r"|No Fortran compiler|linker `cc` not found|can't find Rust compiler)",
             re.IGNORECASE,
         ),

@@ -102,7 +102,7 @@ class Bench:
                 measure("seen", "casabinder", another)
             for case, repository in (("other", third), ("commit", mine), ("again", mine)):
                 if case == "commit":
-                    _change(mine)
+                    change(mine)
                 for method in methods if case in cases else ():
                     measure(case, method, repository)
 
@@ -116,12 +116,8 @@ class Bench:
 
     def _casabinder(self, case: str, number: int, repository: Path, prefix: str, builder: Path) -> None:
         site = builder / "site.yaml"
-        certificates = [str(path) for path in _certificates(self._site)]
-        document = {"registry": f"{self._registry.address}/{prefix}", "ca_certificates": certificates}
-        if self._site.package_index:
-            document["package_index"] = self._site.package_index
-        site.write_text(json.dumps(document), encoding="utf-8")
-        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        site.write_text(json.dumps(site_document(self._site, f"{self._registry.address}/{prefix}")), encoding="utf-8")
+        environment = passed_on()
         # uv keeps what it knows of the index below HOME: a fresh builder has not even that.
         environment |= {"HOME": str(builder), "CASABINDER_CACHE": str(builder / "cache"), "CASABINDER_SITE": str(site)}
         command = [str(Path(sys.executable).with_name("casabinder")), "build", str(repository), "--json", "--quiet"]
@@ -190,21 +186,37 @@ class Bench:
             shutil.rmtree(directory)
 
     def _repository(self, name: str, requirements: Sequence[str]) -> Path:
-        """Make a git repository of analysis code that nobody has seen, with a requirements file of its own."""
-        directory = self._scratch / f"repo-{name}-{secrets.token_hex(4)}"
-        (directory / "analysis").mkdir(parents=True)
-        (directory / ".dockerignore").write_text(".git\n")
-        (directory / "requirements.txt").write_text(f"# what {name} needs\n" + "".join(f"{r}\n" for r in requirements))
-        for number in range(10):
-            marker = secrets.token_hex(16)
-            (directory / "analysis" / f"step{number}.py").write_text(f"MARKER = {marker!r}\n" + "X = 1\n" * 200)
-        (directory / "data.json").write_text(json.dumps([secrets.token_hex(16) for _ in range(5000)]))
-        subprocess.run(["git", "init", "--quiet", "-b", "main", str(directory)], check=True)
-        _commit(directory)
-        return directory
+        return make_repository(self._scratch, name, requirements)
 
 
-def _change(repository: Path) -> None:
+def make_repository(scratch: Path, name: str, requirements: Sequence[str]) -> Path:
+    """Make a git repository of analysis code that nobody has seen, with a requirements file of its own."""
+    directory = scratch / f"repo-{name}-{secrets.token_hex(4)}"
+    (directory / "analysis").mkdir(parents=True)
+    (directory / ".dockerignore").write_text(".git\n")
+    (directory / "requirements.txt").write_text(f"# what {name} needs\n" + "".join(f"{r}\n" for r in requirements))
+    for number in range(10):
+        marker = secrets.token_hex(16)
+        (directory / "analysis" / f"step{number}.py").write_text(f"MARKER = {marker!r}\n" + "X = 1\n" * 200)
+    (directory / "data.json").write_text(json.dumps([secrets.token_hex(16) for _ in range(5000)]))
+    subprocess.run(["git", "init", "--quiet", "-b", "main", str(directory)], check=True)
+    _commit(directory)
+    return directory
+
+
+def site_document(site: Site, registry: str) -> dict[str, Any]:
+    """Return the site.yaml of a builder like ``site``'s that pushes to ``registry`` (``HOST[:PORT]/PREFIX``)."""
+    document: dict[str, Any] = {"registry": registry, "ca_certificates": [str(path) for path in _certificates(site)]}
+    return document | ({"package_index": site.package_index} if site.package_index else {})
+
+
+def passed_on() -> dict[str, str]:
+    """Return what of this process's environment a builder gets."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
+def change(repository: Path) -> None:
+    """Commit another version of a file."""
     (repository / "analysis" / "step0.py").write_text(f"MARKER = {secrets.token_hex(16)!r}\n")
     _commit(repository)
 
@@ -219,7 +231,7 @@ def _certificates(site: Site) -> tuple[Path, ...]:
     return site.ca_certificates or tuple(sorted(SYSTEM_CERTIFICATES.glob("**/*.crt")))
 
 
-def _bundle(site: Site) -> bytes:
+def certificate_bundle(site: Site) -> bytes:
     """All certificates that containers are to trust, or nothing if the base's own do."""
     extra = _certificates(site)
     if not extra:
@@ -256,9 +268,9 @@ def measure(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         registry = stack.enter_context(running_registry(scratch / "registry"))
         store = stack.enter_context(RegistryClient(registry.address))
         _say(f"copying the base {arguments.base} to {registry.address}")
-        digest = _copy_base(arguments.base, site, store)
+        digest = copy_base(arguments.base, site, store)
         bases = DockerBases(
-            store, registry.address, BASE_REPOSITORY, LayerCache(scratch / "docker-layers"), _bundle(site)
+            store, registry.address, BASE_REPOSITORY, LayerCache(scratch / "docker-layers"), certificate_bundle(site)
         )
         engine = Engine(scratch)
         facts = {**_machine(), **{f"docker {name}": text for name, text in engine.facts().items()}, "base": digest}
@@ -282,7 +294,8 @@ def measure(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
             }
 
 
-def _copy_base(name: str, site: Site, store: RegistryClient) -> str:
+def copy_base(name: str, site: Site, store: RegistryClient) -> str:
+    """Copy a base of the site to the benchmark's registry and return its digest."""
     source, prefix = open_store(site.registry)
     repository = f"{prefix}/bases/{name}" if prefix else f"bases/{name}"
     with source:

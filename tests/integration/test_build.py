@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -43,23 +42,6 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "agc-ttbar"
-# Builds in a process of its own and prints the digest.
-BUILDER = """
-import sys
-from pathlib import Path
-from builder.build import build
-from builder.facility import BaseChoice, Bases, Facility
-from builder.repository.spec import RepoSpec
-from builder.locking.resolver import PackageIndex
-from registry_sync.client import RegistryClient
-
-repository, cache, registry, prefix, base, index, bundle = sys.argv[1:]
-with RegistryClient(registry, credentials=None) as store:
-    packages = PackageIndex(url=index or None, ca_bundle=Path(bundle) if bundle else None)
-    facility = Facility(store, registry, prefix, Path(cache), packages)
-    print(build(RepoSpec(repository), Bases.only(BaseChoice(registry, base, "current")), facility).digest)
-"""
-NOBODY = 65534
 PACKAGES = "srv/env/lib/python3.13/site-packages"
 
 
@@ -150,107 +132,6 @@ def test_a_second_run_is_one_request(
     assert [line.split()[0] for line in asked] == ["HEAD"]
     assert again.cached
     assert (again.digest, again.image) == (record.digest, record.image)
-
-
-def other_pythons() -> list[str]:
-    """Return the interpreters of other versions that are installed here and could run the builder."""
-    found = {shutil.which(f"python3.{minor}") for minor in range(11, 16)}
-    found |= {str(path) for path in Path.home().glob(".pyenv/versions/3.*/bin/python3")}
-    versions: dict[str, str] = {}
-    for python in sorted(filter(None, found)):
-        ask = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-        version = subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip()
-        if version.startswith("3.") and 11 <= int(version[2:]) != sys.version_info.minor:
-            versions.setdefault(version, python)
-    return list(versions.values())
-
-
-def with_dependencies(python: str, directory: Path) -> str:
-    """Return a Python like ``python`` that has the builder's dependencies."""
-    uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--python", python, str(directory)], check=True)
-    interpreter = str(directory / "bin" / "python")
-    lock = str(ROOT / "requirements.lock")
-    subprocess.run([*uv, "pip", "install", "--quiet", "--python", interpreter, "-r", lock], check=True)
-    return interpreter
-
-
-def test_every_builder_makes_the_same_bytes(
-    record: ImageRecord, facility: Facility, real_base: BaseChoice, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Other directories, caches, users, umasks, time zones, locales and Pythons: one digest."""
-    pythons = [
-        sys.executable,
-        *(with_dependencies(python, tmp_path_factory.mktemp("venv") / "venv") for python in other_pythons()[:2]),
-    ]
-    surroundings: list[dict[str, Any]] = [
-        {"umask": 0o077, "TZ": "Asia/Kathmandu", "LANG": "C", "PYTHONHASHSEED": "1", "PYTHONUTF8": "0"},
-        {"umask": 0o000, "TZ": "America/St_Johns", "LANG": "de_DE.UTF-8", "PYTHONHASHSEED": "2"},
-        {"umask": 0o022, "TZ": "UTC", "LC_ALL": "POSIX", "SOURCE_DATE_EPOCH": "1"},
-    ]
-    digests = {}
-    for number, surrounding in enumerate(surroundings):
-        directory = tmp_path_factory.mktemp(f"builder {number}")
-        example_repository(directory / "agc")
-        for name in ("home", "cache", "tmp"):
-            (directory / name).mkdir()
-        user = None
-        if number == 1 and unprivileged_user_can_build():
-            user = NOBODY
-            for path in [directory, *directory.rglob("*")]:
-                os.chown(path, user, user, follow_symlinks=False)
-            for parent in [directory, *directory.parents]:
-                if parent.name.startswith("pytest-"):
-                    parent.chmod(0o755)
-        python = pythons[0] if user else pythons[number % len(pythons)]
-        digests[number] = built_elsewhere(python, directory, facility, real_base, surrounding, user, f"other/b{number}")
-    assert digests == dict.fromkeys(digests, record.digest)
-
-
-def unprivileged_user_can_build() -> bool:
-    """Whether this process can become another user, and that user can read the checkout and its Python."""
-    if os.getuid() != 0:
-        return False
-    command = [sys.executable, "-c", "import builder.build"]
-    surroundings = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd="/", env=surroundings, user=NOBODY, capture_output=True, check=False)
-    return done.returncode == 0
-
-
-def built_elsewhere(
-    python: str,
-    directory: Path,
-    facility: Facility,
-    base: BaseChoice,
-    surrounding: dict[str, Any],
-    user: int | None,
-    prefix: str,
-) -> str:
-    """Return the digest of the example as a process of its own builds it."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if "PROXY" in name.upper() or name.startswith("SSL_")},
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
-        "HOME": str(directory / "home"),
-        "TMPDIR": str(directory / "tmp"),
-        **{name: value for name, value in surrounding.items() if name != "umask"},
-    }
-    index = facility.index
-    given = [directory / "agc", directory / "cache", facility.registry, prefix, base.repository, index.url or ""]
-    done = subprocess.run(
-        [python, "-c", BUILDER, *map(str, given), str(index.ca_bundle or "")],
-        env=environment,
-        cwd=directory,
-        umask=surrounding["umask"],
-        user=user,
-        group=user,
-        extra_groups=[] if user else None,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_verify_makes_it_again(record: ImageRecord, facility: Facility, tmp_path: Path) -> None:

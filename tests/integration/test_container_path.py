@@ -14,11 +14,11 @@ import pytest
 
 from builder.base import InstalledEnvironment, Inventory, attach_inventory
 from builder.build import build
-from builder.container import LABEL, Step, StepError, finished_container, remove_leftovers
-from builder.engine import ContainerLimits, EngineError, docker
+from builder.container.engine import ContainerLimits, EngineError, docker
+from builder.container.image_check import check_image, look_into, offers_workers
+from builder.container.step import LABEL, Step, StepError, finished_container, remove_leftovers
 from builder.facility import BaseChoice, Bases
 from builder.image import ImageSettings, Parent, make_image
-from builder.image_check import check_image, look_into, offers_workers
 from builder.layers.cache import LayerCache
 from builder.layers.layer import Entry
 from builder.publish import Part, put_image, put_part

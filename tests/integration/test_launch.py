@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from builder.engine import docker as engine
-from builder.engine import docker_json
+from builder.container.engine import docker as engine
+from builder.container.engine import docker_json
 from launcher import docker
 from launcher.container import LaunchOptions
 from launcher.notebook_client import NotebookClient, NotebookError

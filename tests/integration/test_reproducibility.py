@@ -7,7 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +24,6 @@ from tests.testbed.second_builder import question
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from builder.locking.resolver import PackageIndex
     from tests.integration.corpus.case import Case
@@ -50,44 +52,55 @@ def digests(
     site_index: PackageIndex,
     index_pages: Path,
     request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Mapping[str, str]:
-    """The digests of a second builder, which has another Python, user, umask, time zone, locale, TMPDIR, HOME, address
-    of the index, order of files and place in the registry, and a cache that has wheels only."""
-    directory = tmp_path_factory.mktemp("second")
+    """The digests of two further builders, which share the cases and differ from the first in umask, time zone, locale,
+    TMPDIR, HOME, address of the index, order of files, place in the registry, and a cache that has wheels only; one has
+    another Python, the other is another user (with another Python, too, if the user may run it)."""
     names = {item.callspec.params["case"].name for item in request.session.items if hasattr(item, "callspec")}
-    cases = [case for case in REPRODUCIBLE if case.name in names]
-    repositories = {}
-    for case in reversed(cases):
-        files = dict(reversed(list(corpus.files(case).items())))
-        repositories[case.name] = make_repository(directory / "work" / case.name[::-1], files, case.executable)
+    cases = [case for case in reversed(REPRODUCIBLE) if case.name in names]
     others = other_pythons()
-    python = with_dependencies(others[-1], directory / "venv") if others else sys.executable
-    if not nobody_can_build(python):
-        python = sys.executable
-    user = NOBODY if nobody_can_build(python) else None
+    # Not below pytest's own directory: every pytest that starts closes that to other users.
+    with tempfile.TemporaryDirectory(prefix="casabinder-builders-") as name, ThreadPoolExecutor() as pool:
+        scratch = Path(name)
+        scratch.chmod(0o755)
+        other = with_dependencies(others[-1], scratch / "venv") if others else sys.executable
+        nobodys = [python for python in (other, sys.executable) if nobody_can_build(python)]
+        builders: list[tuple[str, int | None]] = [(other, None), (nobodys[0], NOBODY) if nobodys else (other, None)]
+        running = []
+        for number, (python, user) in enumerate(builders):
+            directory = scratch / f"builder{number}"
+            repositories = {}
+            for case in cases[number :: len(builders)]:
+                files = dict(reversed(list(corpus.files(case).items())))
+                repositories[case.name] = make_repository(directory / "work" / case.name, files, case.executable)
+            _copy_wheels(corpus.facility.cache / "wheels", directory / "cache" / "wheels")
+            running.append(pool.submit(_built, corpus, repositories, site_index, index_pages, directory, python, user))
+        return {name: digest for future in running for name, digest in future.result().items()}
+
+
+def _built(
+    corpus: Corpus,
+    repositories: Mapping[str, Path],
+    site_index: PackageIndex,
+    index_pages: Path,
+    directory: Path,
+    python: str,
+    user: int | None,
+) -> dict[str, str]:
+    """Build repositories with another interpreter, as another user, and return the digests by name."""
     for name in ("home", "tmp"):
         (directory / name).mkdir()
-    _copy_wheels(corpus.facility.cache / "wheels", directory / "cache" / "wheels")
     if user is not None:
         _give(directory, user)
     with running_index_mirror(site_index, index_pages) as index:
-        elsewhere = replace(
-            corpus.facility,
-            prefix="second/builder",
-            index=index,
-            fetching=replace(corpus.facility.fetching, private_addresses=True),
-        )
+        fetching = replace(corpus.facility.fetching, private_addresses=True)
+        elsewhere = replace(corpus.facility, prefix=f"other/{directory.name}", index=index, fetching=fetching)
         asked = question(elsewhere, corpus.bases, directory / "cache", repositories)
         done = subprocess.run(
             [python, "-m", "tests.testbed.second_builder"],
             input=json.dumps(asked),
             env={
-                **{
-                    name: value
-                    for name, value in os.environ.items()
-                    if "PROXY" in name.upper() or name.startswith("SSL_")
-                },
+                **{name: os.environ[name] for name in os.environ if "PROXY" in name.upper() or name.startswith("SSL_")},
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": str(ROOT),
                 "HOME": str(directory / "home"),
@@ -104,7 +117,7 @@ def digests(
             check=False,
         )
     assert done.returncode == 0, done.stderr
-    found: Mapping[str, str] = json.loads(done.stdout)
+    found: dict[str, str] = json.loads(done.stdout)
     return found
 
 
@@ -129,6 +142,3 @@ def _give(directory: Path, user: int) -> None:
     for path in [directory, *directory.rglob("*")]:
         if path.suffix != ".whl":
             os.chown(path, user, user, follow_symlinks=False)
-    for parent in directory.parents:
-        if parent.name.startswith("pytest-"):
-            parent.chmod(0o755)

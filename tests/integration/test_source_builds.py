@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from builder.base import load_base
-from builder.engine import docker
+from builder.container.engine import docker
 from builder.environment.spec import SourceRequirement
 from builder.events import Event, Progress
 from builder.repository.checkout import checkout, resolve_ref

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
+import shutil
+import subprocess
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 from builder.base import load_base
+from builder.image import ImageSettings, Parent, make_image
+from builder.layers.cache import LayerCache
 from builder.layers.wheel import InstallTarget, metadata, open_wheel, wheel_entries
+from builder.publish import Part, put_image, put_parts
+from builder.wheel_layers import make_wheel_layers, plan_wheel_layers
 from tests.unit.builder.layers.helpers import read_layer, written
 from tests.unit.builder.layers.oracle import files_of, install_with_oracle, plain_record
 
@@ -73,3 +82,33 @@ def test_the_layers_hold_what_installer_installs(
             ] or record
     assert differing == {}
     assert len(packages) == COUNT
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="needs skopeo")
+def test_others_read_layers_that_are_compressed_with_zstd(
+    packages: list[LockedPackage], facility: Facility, tmp_path: Path
+) -> None:
+    """Through a real registry; skopeo unpacks them with a Zstandard of its own."""
+    chosen = [package for package in packages if package.name in ("numpy", "greenlet")]
+    target = InstallTarget()
+    planned = plan_wheel_layers(chosen, target, len(chosen))
+    cache = LayerCache(tmp_path / "layers")
+    layers = make_wheel_layers(planned, target, facility.wheelhouse, cache, compression="zstd")
+    image = make_image(Parent(), layers, ImageSettings(), {})
+    put_parts(facility.store, "zstd/layers", [Part(layer.descriptor, blob=layer.blob) for layer in layers])
+    put_image(facility.store, "zstd/layers", image, ["1"])
+    source = f"docker://{facility.registry}/zstd/layers:1"
+    copy = [
+        "skopeo",
+        "copy",
+        "--quiet",
+        "--src-tls-verify=false",
+        "--dest-decompress",
+        source,
+        f"dir:{tmp_path / 'tars'}",
+    ]
+    subprocess.run(copy, check=True)
+    for layer in layers:
+        tar = (tmp_path / "tars" / layer.diff_id.removeprefix("sha256:")).read_bytes()
+        assert layer.diff_id == f"sha256:{hashlib.sha256(tar).hexdigest()}"
+        assert tarfile.is_tarfile(io.BytesIO(tar))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from builder.engine import EngineError, docker
-from builder.engine import pull as pull_by_digest
+from builder.container.engine import EngineError, docker
+from builder.container.engine import pull as pull_by_digest
 from launcher import docker as servers
 from launcher.container import LaunchOptions, image_name
 from tests.testbed.launching import kernel_of

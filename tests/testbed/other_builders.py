@@ -44,7 +44,10 @@ def nobody_can_build(python: str) -> bool:
         return False
     command = [python, "-c", "import builder.build"]
     surroundings = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd="/", env=surroundings, user=NOBODY, capture_output=True, check=False)
+    try:
+        done = subprocess.run(command, cwd="/", env=surroundings, user=NOBODY, capture_output=True, check=False)
+    except PermissionError:  # the interpreter lies in somebody's home
+        return False
     return done.returncode == 0
 
 

@@ -161,7 +161,7 @@ def test_a_new_file_means_new_content_and_the_same_environment(workbench: Workbe
     second = workbench.run({"analysis.py": "import core, extra\n"})
     assert second.env_id == first.env_id
     assert second.image_id != first.image_id
-    assert [layer.source for layer in second.layers][2:] == ["cached", "mounted", "mounted", "uploaded", "uploaded"]
+    assert [layer.source for layer in second.layers][2:] == ["cached", "cached", "cached", "uploaded", "uploaded"]
 
 
 def test_a_repository_without_environment_files_is_the_base_and_its_content(workbench: Workbench) -> None:
@@ -268,3 +268,25 @@ class TestVerify:
             verify("registry.test/fac/bases/tiny:current", workbench.facility, workbench.directory)
         with pytest.raises(NotFoundError):
             verify("registry.test/fac/other:tag", workbench.facility, workbench.directory)
+
+
+def test_a_site_with_zstd_gets_another_image_of_the_same_files(workbench: Workbench) -> None:
+    plain = workbench.run(FILES)
+    workbench.facility = replace(workbench.facility, compression="zstd")
+    record = workbench.run()
+    assert not record.cached
+    assert record.env_id == plain.env_id
+    assert record.image_id != plain.image_id
+    manifest, before = manifest_of(workbench, record), manifest_of(workbench, plain)
+    types = [layer.media_type.rpartition("+")[2] for layer in manifest.layers]
+    assert types == ["gzip"] * (len(types) - 5) + ["zstd"] * 5
+    diff_ids = [
+        json.loads(workbench.store.read_blob(repository_of(record), one.config.digest))["rootfs"]["diff_ids"]
+        for one in (manifest, before)
+    ]
+    assert diff_ids[0][:-1] == diff_ids[1][:-1]  # env.json names the image
+    assert workbench.run().cached
+    workbench.facility = replace(workbench.facility, compression="gzip")
+    found = verify(record.image, workbench.facility, workbench.directory / "scratch")
+    assert (found.made, found.faults) == (record.digest, ())
+    assert workbench.run().digest == plain.digest

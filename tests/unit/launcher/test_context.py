@@ -40,6 +40,16 @@ def test_the_rules_for_repositories_come_from_the_site(tmp_path: Path) -> None:
     assert context.repository("https://sandbox.zenodo.org/records/5", "HEAD", "").url == "zenodo:10.5281/zenodo.5"
 
 
+def test_how_layers_are_compressed_comes_from_the_site(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text("layers: {compression: zstd}\n")
+    stores = f"oci:{tmp_path / 'images'}"
+    assert open_context(tmp_path / "site.yaml", registry=stores).facility.compression == "zstd"
+    assert open_context(registry=stores).facility.compression == "gzip"
+    (tmp_path / "site.yaml").write_text("layers: {compression: bzip2}\n")
+    with pytest.raises(CasabinderError, match=r"layers\.compression"):
+        open_context(tmp_path / "site.yaml", registry=stores)
+
+
 def test_a_token_is_for_the_host_of_the_repository(tmp_path: Path) -> None:
     context = open_context(registry=f"oci:{tmp_path / 'images'}")
     token = tmp_path / "token"

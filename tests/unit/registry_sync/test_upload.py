@@ -187,3 +187,56 @@ def test_whatever_passes_the_blob_arrives_and_each_byte_is_reported_once(
     data = bytes(number % 251 for number in range(size))
     assert sum(put(client, data, Pipe if sequential else io.BytesIO)) == size
     assert registry.repository("a").blobs == {sha256_digest(data): data}
+
+
+class TestGrowing:
+    """A file that is uploaded while it is written."""
+
+    def test_in_pieces(self, client: RegistryClient, registry: FaultRegistry) -> None:
+        file = io.BytesIO(LARGE)
+        with client.upload_growing("a", file) as upload:
+            for end in (40, 40, 100, 90):
+                upload.send(end)
+            assert upload.commit(describe(LARGE))
+        assert stored(registry, LARGE)
+        assert [request.body_bytes for request in registry.seen("PATCH")] == [40, 60, 150]
+        assert file.closed
+
+    def test_nothing_is_sent_before_there_is_something(self, client: RegistryClient, registry: FaultRegistry) -> None:
+        with client.upload_growing("a", io.BytesIO(SMALL)):
+            pass
+        assert not registry.requests
+
+    @pytest.mark.parametrize(
+        ("fault", "value"),
+        [("lose_chunks", 1), ("partial_chunks", 1), ("lose_sessions", 1), ("break_next", ["PATCH"])],
+    )
+    def test_a_fault_ends_it_and_leaves_no_session(
+        self, client: RegistryClient, registry: FaultRegistry, fault: str, value: object
+    ) -> None:
+        setattr(registry.faults, fault, value)
+        with client.upload_growing("a", io.BytesIO(LARGE)) as upload:
+            upload.send(100)
+            upload.send(200)
+            assert not upload.commit(describe(LARGE))
+        assert not registry.sessions
+        assert not stored(registry, LARGE)
+        put(client, LARGE)
+        assert stored(registry, LARGE)
+
+    def test_a_wrong_digest_is_not_taken(self, client: RegistryClient, registry: FaultRegistry) -> None:
+        with client.upload_growing("a", io.BytesIO(LARGE)) as upload:
+            upload.send(100)
+            assert not upload.commit(Descriptor("application/octet-stream", sha256_digest(SMALL), len(LARGE)))
+        assert not registry.sessions
+
+    def test_a_layer_that_fails_is_cancelled(self, client: RegistryClient, registry: FaultRegistry) -> None:
+        def fails() -> None:
+            with client.upload_growing("a", io.BytesIO(LARGE)) as upload:
+                upload.send(100)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fails()
+        assert not registry.sessions
+        assert not registry.repository("a").blobs

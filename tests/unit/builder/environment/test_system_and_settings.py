@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -85,6 +86,33 @@ def test_other_languages(files: dict[str, str | bytes], kind: str, buildpack: st
     assert spec.container is not None
     assert spec.container.buildpack == buildpack
     assert requirements_of(spec) == (["numpy"] if "requirements.txt" in files else [])
+
+
+@pytest.mark.parametrize(
+    ("files", "steps"),
+    [
+        ({"runtime.txt": "r-4.3-2023-05-01"}, ContainerSteps(version="4.3", snapshot="2023-05-01")),
+        ({"runtime.txt": "r-2023-05-01", "install.R": ""}, ContainerSteps(snapshot="2023-05-01", install="install.R")),
+        ({"DESCRIPTION": "Package: a\n", "install.R": ""}, ContainerSteps(install="install.R", project="DESCRIPTION")),
+        ({"runtime.txt": "r-4.3", "DESCRIPTION": "Package: a\n"}, ContainerSteps(version="4.3", project="DESCRIPTION")),
+        ({"binder/install.R": "", "DESCRIPTION": "Package: a\n"}, ContainerSteps(install="binder/install.R")),
+        ({"install.R": "", "DESCRIPTION": "no package"}, ContainerSteps(install="install.R")),
+    ],
+)
+def test_what_r_is_asked_for(files: dict[str, str | bytes], steps: ContainerSteps) -> None:
+    assert detected(files).container == replace(steps, buildpack="r")
+
+
+def test_which_julia_a_project_is_compatible_with() -> None:
+    files: dict[str, str | bytes] = {"Project.toml": "[compat]\njulia = '1.6'", "JuliaProject.toml": ""}
+    steps = ContainerSteps(buildpack="julia", project="JuliaProject.toml")
+    assert detected(files).container == steps
+    del files["JuliaProject.toml"]
+    assert detected(files).container == replace(steps, version="1.6", project="Project.toml")
+    with pytest.raises(EnvironmentFileError, match=r"Project.toml: julia of \[compat\] is not a string; write it like"):
+        detected({"Project.toml": "[compat]\njulia = 1.6"})
+    with pytest.raises(EnvironmentFileError, match="is not valid TOML"):
+        detected({"Project.toml": "["})
 
 
 def test_files_that_do_not_count() -> None:

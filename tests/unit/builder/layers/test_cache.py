@@ -93,7 +93,7 @@ def test_a_failed_build_leaves_nothing(cache: LayerCache) -> None:
 
 
 def test_a_full_disk_is_one_sentence(cache: LayerCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(entries: object, sink: BinaryIO) -> None:
+    def full(entries: object, sink: BinaryIO, compression: str) -> None:
         sink.write(b"part")
         raise OSError(errno.ENOSPC, "No space left on device")
 

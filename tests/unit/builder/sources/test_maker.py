@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
-from builder.engine import ContainerLimits
+from builder.container.engine import ContainerLimits
 from builder.environment.spec import SourceRequirement
 from builder.events import Progress
 from builder.facility import Facility

@@ -32,6 +32,8 @@ def test_the_last_line_that_names_an_error_is_shown() -> None:
             ["error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory"],
             "it needs a compiler, which the base does not have",
         ),
+        ({}, ["a Linux system needs:", "sudo apt-get install build-essential"], "it needs a compiler"),
+        ({}, ["-- The CXX compiler identification is unknown", "CalledProcessError: ['cmake'"], "it needs a compiler"),
         ({}, ["OSError: [Errno 28] No space left on device"], "more scratch space"),
         ({}, ["socket.gaierror: [Errno -3] Temporary failure in name resolution"], "asks the network"),
     ],

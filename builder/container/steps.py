@@ -1,28 +1,30 @@
-"""Puts what ``apt.txt`` and ``postBuild`` change on top of an image that was made without running anything.
+"""Puts what R, Julia, ``apt.txt`` and ``postBuild`` change on top of an image that was made without running anything.
 
 The image of the plan is in the registry already, by digest. Then, bottom to top::
 
     base, the repository's packages     made directly
-    apt.txt                             run on the base alone: the layer is the same for all who ask for these packages
+    R or Julia                          run on the base alone: the layer is the same for all who ask for this version
+    apt.txt                             run on base and language: the same for all who ask for these packages
     repository, env.json                made directly
+    install.R, Project.toml, ...        run on all of the above
     postBuild                           run on all of the above
 
-Both layers are kept among the facility's shared layers: ``apt.txt`` under the base's digest and the package names,
-``postBuild`` under the digest of the image it ran on. Who finds them there starts no engine. Since Debian's mirrors
-move on and ``postBuild`` may do anything, a layer lasts until somebody builds with ``--rebuild``.
+All these layers are kept among the facility's shared layers: the first two under the digest of what they ran on and
+what was asked for, the last two under the digest of the image they ran on. Who finds them there starts no engine. Since
+mirrors move on and scripts may do anything, a layer lasts until somebody builds with ``--rebuild``.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from builder.assemble import cached_facts
-from builder.buildpacks import build_pack, check_steps, post_build_script
-from builder.container import Step, finished_container, require_engine
-from builder.engine_layers import layer_of
-from builder.foreign_image import foreign_facts
+from builder.container.engine_layers import layer_of
+from builder.container.foreign_image import foreign_facts
+from builder.container.scripts import check_steps, post_build_script, what_language, what_packages
+from builder.container.step import Step, StepError, finished_container, require_engine
 from builder.image import Image, ImageSettings, Parent, make_image
 from builder.layers.layer import RECIPE, Layer
 from builder.plan import REPO_DIR
@@ -32,8 +34,9 @@ from registry_sync.errors import CasabinderError
 from registry_sync.manifest import Manifest, canonical_json, sha256_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from builder.container.buildpacks import EnvironmentBuildPack
     from builder.environment.spec import ContainerSteps
     from builder.events import Progress
     from builder.facility import BaseChoice, Facility
@@ -41,6 +44,18 @@ if TYPE_CHECKING:
     from builder.record import Source
 
 _WORKING_DIRECTORY = f"/{REPO_DIR}"
+_LANGUAGES = {"r": "R", "julia": "Julia"}
+_NOTHING = ImageSettings()
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A script of the repository that runs as the user: its name, the layer's text, and what is in the layer's key."""
+
+    name: str
+    what: str
+    kind: str
+    script: str
 
 
 def announce(steps: ContainerSteps, progress: Progress) -> None:
@@ -49,10 +64,17 @@ def announce(steps: ContainerSteps, progress: Progress) -> None:
     if steps.dockerfile:
         progress.say(f"{steps.dockerfile}: a container engine builds it as it is; nothing is taken from the base")
         return
+    if steps.buildpack:
+        from builder.container.buildpacks import build_pack
+
+        build_pack(steps)  # which knows the versions of R
+        progress.say(f"{what_language(steps)}: a container engine installs it, unless it did before")
     if steps.apt:
         progress.say(
             f"apt.txt: a container engine installs {', '.join(sorted(steps.apt))} as root, unless it did before"
         )
+    if packages := what_packages(steps):
+        progress.say(f"{packages}: a container engine installs them as the user, unless it did before")
     if steps.post_build:
         progress.say(f"{steps.post_build}: a container engine runs it as the user, unless it did before")
 
@@ -73,24 +95,45 @@ def run_container_steps(
 
     ``fresh`` runs them again even though their layers are known. Raises :class:`CasabinderError` with one sentence.
     """
+    from builder.container.buildpacks import assemble_script, build_pack, build_script
+
     work = _Workplace(facility, repository, progress, fresh)
     pack = build_pack(steps)
+    platform = planned.base.inventory.target.platform
     layers: list[tuple[Layer, Source]] = []
-    image = _with_path(image, planned.base.install_target.prefix)
+    image = _with_environment(image, planned.base.install_target.prefix, pack("", platform))
+    below, digest = f"{_registry(choice.registry)}/{choice.repository}@{planned.base.digest}", planned.base.digest
+    if steps.buildpack:
+        what = what_language(steps)
+        stated = {"version": steps.version, "snapshot": steps.snapshot}
+        key = _key({"kind": steps.buildpack, "base": digest, **stated})
+        on_base = pack(below, platform)
+        step = Step(_LANGUAGES[steps.buildpack], below, "", "root")
+        layers.append(work.layer(key, what, step, lambda: build_script(on_base)))
+        image = inserted(image, len(planned.above), layers[-1][0])
+        if steps.apt:
+            base = make_image(Parent(planned.base.manifest.layers, planned.base.config), [layers[-1][0]], _NOTHING, {})
+            put_image(facility.store, repository, base, [])
+            below, digest = f"{_registry(facility.registry)}/{repository}@{base.digest}", base.digest
     if steps.apt:
-        base = planned.base.digest
-        key = _key({"kind": "apt", "base": base, "packages": sorted(steps.apt)})
-        ((user, script),) = pack("").get_preassemble_scripts()
-        step = Step("apt.txt", f"{_registry(choice.registry)}/{choice.repository}@{base}", script, user)
+        key = _key({"kind": "apt", "base": digest, "packages": sorted(steps.apt)})
+        ((_, script),) = pack(below, platform).get_preassemble_scripts()
+        step = Step("apt.txt", below, script, "root", passing=bool(steps.buildpack))
         layers.append(work.layer(key, what_apt(steps), step))
-        image = inserted(image, len(planned.above), layers[0][0])
-    if steps.post_build:
+        image = inserted(image, len(planned.above), layers[-1][0])
+    own = []
+    if what := what_packages(steps):
+        script = assemble_script(pack("", platform))
+        name = ", ".join(path for path in (steps.install, steps.project) if path)
+        own.append(_Own(name, what, f"{steps.buildpack} packages", script))
+    if path := steps.post_build:
+        own.append(_Own(path, what_post_build(steps), "postBuild", post_build_script(path)))
+    for one in own:
         put_image(facility.store, repository, image, [])
-        name = f"{_registry(facility.registry)}/{repository}@{image.digest}"
-        (path,) = pack(name).get_post_build_scripts()
-        step = Step(path, name, post_build_script(path), "1000:1000", _WORKING_DIRECTORY, passing=True)
-        key = _key({"kind": "postBuild", "image": image.digest, "path": path})
-        layers.append(work.layer(key, what_post_build(steps), step))
+        reference = f"{_registry(facility.registry)}/{repository}@{image.digest}"
+        step = Step(one.name, reference, one.script, "1000:1000", _WORKING_DIRECTORY, passing=True)
+        key = _key({"kind": one.kind, "image": image.digest, "path": one.name})
+        layers.append(work.layer(key, one.what, step))
         image = inserted(image, 0, layers[-1][0])
     put_image(facility.store, repository, image, [planned.image_id])
     return image, with_steps(facts, planned, [_fact(layer, source) for layer, source in layers], steps)
@@ -103,15 +146,15 @@ def known_facts(steps: ContainerSteps | None, planned: BuildPlan, image: Image) 
     if steps.dockerfile:
         return foreign_facts(image, planned)
     layers = list(image.manifest.layers)
-    found = []
-    if steps.post_build:
-        layer = layers.pop()
-        found.append(LayerFacts(layer.digest, layer.size, what_post_build(steps), "cached"))
-    if steps.apt:
-        layer = layers.pop(len(layers) - len(planned.above) - 1)
-        found.insert(0, LayerFacts(layer.digest, layer.size, what_apt(steps), "cached"))
+    below, on_top = _whats(steps)
+    found = list(zip(on_top, layers[len(layers) - len(on_top) :], strict=True))
+    del layers[len(layers) - len(on_top) :]
+    at = len(layers) - len(planned.above)
+    found = [*zip(below, layers[at - len(below) : at], strict=True), *found]
+    del layers[at - len(below) : at]
     rest = Image(Manifest.image(image.manifest.config, layers), b"")
-    return with_steps(cached_facts(planned, rest), planned, found, steps)
+    told = [LayerFacts(layer.digest, layer.size, what, "cached") for what, layer in found]
+    return with_steps(cached_facts(planned, rest), planned, told, steps)
 
 
 def with_steps(
@@ -119,8 +162,17 @@ def with_steps(
 ) -> tuple[LayerFacts, ...]:
     """Return the facts of all layers in the image's order."""
     at = len(facts) - len(planned.above)
-    count = 1 if steps.apt else 0
+    count = len(_whats(steps)[0])
     return (*facts[:at], *found[:count], *facts[at:], *found[count:])
+
+
+def _whats(steps: ContainerSteps) -> tuple[list[str], list[str]]:
+    """Return the texts of the layers below the repository, and of those on top of it, bottom first."""
+    below = [what_language(steps)] if steps.buildpack else []
+    below += [what_apt(steps)] if steps.apt else []
+    packages = what_packages(steps)
+    on_top = [packages] if packages else []
+    return below, [*on_top, what_post_build(steps)] if steps.post_build else on_top
 
 
 def inserted(image: Image, above: int, layer: Layer) -> Image:
@@ -159,11 +211,12 @@ class _Workplace:
         self._progress = progress
         self._fresh = fresh
 
-    def layer(self, key: str, what: str, step: Step) -> tuple[Layer, Source]:
+    def layer(self, key: str, what: str, step: Step, script: Callable[[], str] | None = None) -> tuple[Layer, Source]:
+        """Return the layer and where it came from; ``script`` is asked for only when it has to be run."""
         facility = self._facility
         shared = facility.shared_layers
         known = None if self._fresh else shared.lookup(key)
-        layer = replace(known, what=what) if known else self._make(key, what, step)
+        layer = replace(known, what=what) if known else self._make(key, what, step, script)
         if known is None:
             put_part(facility.store, shared.repository, Part(layer.descriptor, blob=layer.blob))
             shared.record(layer)
@@ -171,9 +224,15 @@ class _Workplace:
         put_part(facility.store, self._repository, Part(layer.descriptor, mounts=(shared.repository,), origin=origin))
         return layer, "mounted" if known else "uploaded"
 
-    def _make(self, key: str, what: str, step: Step) -> Layer:
+    def _make(self, key: str, what: str, step: Step, script: Callable[[], str] | None) -> Layer:
         limits = self._facility.containers
         require_engine(step.what, limits)
+        if script is not None:
+            if limits.network == "none":
+                raise StepError(
+                    f"{step.what} needs the network, which this facility does not allow while an image is built"
+                )
+            step = replace(step, script=script())
         self._progress.say(f"{step.what}: running it in a container")
         with finished_container(step, limits, lambda line: self._progress.say(f"{step.what}: {line}")) as container:
             made = layer_of(container, container, what, self._facility.layer_cache)
@@ -182,19 +241,24 @@ class _Workplace:
         return layer
 
 
-def _with_path(image: Image, prefix: str) -> Image:
-    """Return the image with the directories for the user's own commands on its path, as repo2docker has them.
+def _with_environment(image: Image, prefix: str, pack: EnvironmentBuildPack) -> Image:
+    """Return the image with what a build pack sets, and the directories for the user's own commands on its path.
 
-    They come before the analysis environment and after the notebook server's own commands, which stay what they are.
+    As repo2docker has them, but after the notebook server's own commands, which stay what they are; they come before
+    the analysis environment.
     """
+    from builder.container.buildpacks import run_environment
+
     config: dict[str, Any] = json.loads(image.config)
     environment = dict(entry.split("=", 1) for entry in config["config"].get("Env") or ())
+    added = run_environment(pack, environment)
     own = [f"{home}/.local/bin" for home in (environment.get("HOME", "/home/jovyan"), _WORKING_DIRECTORY)]
-    parts = [part for part in environment.get("PATH", "/usr/bin:/bin").split(":") if part not in own]
+    path = added.get("PATH") or environment.get("PATH", "/usr/bin:/bin")
+    parts = [part for part in path.split(":") if part not in own]
     at = parts.index(f"{prefix}/bin") if f"{prefix}/bin" in parts else 0
     path = ":".join([*parts[:at], *own, *parts[at:]])
     parent = Parent(image.manifest.layers, config)
-    settings = ImageSettings(environment={"PATH": path})
+    settings = ImageSettings(environment={**added, "PATH": path})
     return make_image(parent, [], settings, image.manifest.annotations, config["architecture"])
 
 

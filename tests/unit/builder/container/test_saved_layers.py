@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builder.container.saved_layers import SavedImage, SavedLayer, rewrite_layer
 from builder.layers.errors import LayerError
 from builder.layers.tarheader import SOURCE_DATE
-from builder.saved_layers import SavedImage, SavedLayer, rewrite_layer
 
 if TYPE_CHECKING:
     from pathlib import Path

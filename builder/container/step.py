@@ -15,13 +15,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from builder.engine import EngineError, docker, docker_json, docker_lines, pull
+from builder.container.engine import EngineError, docker, docker_json, docker_lines, pull
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from builder.engine import ContainerLimits
+    from builder.container.engine import ContainerLimits
 
 LABEL = "org.casabinder.step-ends"
 """On containers and images that a build makes: the time (seconds since 1970) after which nobody needs them."""
@@ -29,6 +29,7 @@ _GRACE = 600.0
 # What installing Debian packages needs of root's rights; the user's own scripts get none.
 _ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID")
 _KILLED = 137
+_EMPTY_WORDS = ("", "Execution halted")  # the latter is R's last line, after the error
 
 
 class StepError(CasabinderError):
@@ -179,7 +180,8 @@ def _why(step: Step, allowed: ContainerLimits, state: Mapping[str, Any], *, late
             f"{step.what} needed more than the {allowed.memory / 1e6:.0f} MB of memory that this facility allows "
             "while an image is built"
         )
-    said = next((line.strip() for line in reversed(last) if line.strip()), "it did not say why")
+    told = (line.strip() for line in reversed(last) if line.strip() not in _EMPTY_WORDS)
+    said = next(told, "it did not say why")
     if state["ExitCode"] == _KILLED:
         return f"{step.what} was killed: {said}"
     if _misses_network(last) and allowed.network == "none":

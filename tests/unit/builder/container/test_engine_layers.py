@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.engine_layers import copied_roots, is_dropped, read_changes, read_entries, whiteouts_of
+from builder.container.engine_layers import copied_roots, is_dropped, read_changes, read_entries, whiteouts_of
 from builder.layers.archive import write_layer
 from builder.layers.content import read_content
 from builder.layers.errors import LayerError
@@ -63,6 +63,9 @@ def test_what_says_only_when_and_where_a_step_ran_is_left_out(path: str) -> None
         "srv/repo/root",
         "runner/x",
         "srv/repo/.cache/x",
+        "var/log/shiny-server",
+        "var/log/shiny-server.log",
+        "run/shiny-server.pid",
     ],
 )
 def test_what_a_step_made_is_kept(path: str) -> None:

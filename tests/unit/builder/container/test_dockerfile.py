@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.dockerfile_image import context_entries, why_failed
-from builder.engine import ContainerLimits
+from builder.container.dockerfile import context_entries, why_failed
+from builder.container.engine import ContainerLimits
 from builder.layers.content import read_content
 from builder.repository.spec import Commit, RepoSpec
 from builder.repository.tree import Tree

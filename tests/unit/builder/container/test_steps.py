@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from builder.container_steps import announce, inserted, with_steps
+from builder.container.steps import announce, inserted, with_steps
 from builder.environment.spec import ContainerSteps
 from builder.identity import container_inputs
 from builder.image import Image, ImageSettings, Parent, make_image
@@ -51,6 +52,12 @@ def test_facts_are_told_in_the_order_of_the_layers() -> None:
     assert [one.what for one in told] == ["base", "wheels", "apt", "repository", "env.json", "post"]
     told = with_steps(facts, planned, [fact("post")], ContainerSteps(post_build="postBuild"))
     assert [one.what for one in told] == ["base", "wheels", "repository", "env.json", "post"]
+    found = [fact(name) for name in ("R", "apt", "install.R", "post")]
+    told = with_steps(facts, planned, found, replace(both, buildpack="r", install="install.R"))
+    names = ["base", "wheels", "R", "apt", "repository", "env.json", "install.R", "post"]
+    assert [one.what for one in told] == names
+    told = with_steps(facts, planned, found[:1], ContainerSteps(buildpack="r"))
+    assert [one.what for one in told] == ["base", "wheels", "R", "repository", "env.json"]
 
 
 def test_what_an_engine_will_run_is_said_before() -> None:
@@ -61,7 +68,15 @@ def test_what_an_engine_will_run_is_said_before() -> None:
     assert [line.partition(":")[0] for line in said] == ["apt.txt", "binder/postBuild", "Dockerfile"]
     assert "jq, tree as root" in said[0]
     with pytest.raises(CasabinderError, match="give the repository a Dockerfile"):
-        announce(ContainerSteps(buildpack="r"), progress)
+        announce(ContainerSteps(buildpack="nix"), progress)
+    with pytest.raises(CasabinderError, match=r"there is no R 9\.1"):
+        announce(ContainerSteps(buildpack="r", version="9.1"), progress)
+    said.clear()
+    announce(ContainerSteps(buildpack="r", version="4.4", install="install.R"), progress)
+    assert [line.partition(":")[0] for line in said] == [
+        "R 4.4 and RStudio, packages as of two days before the build",
+        "packages of install.R",
+    ]
 
 
 def test_what_decides_the_outcome_of_steps() -> None:
@@ -69,5 +84,9 @@ def test_what_decides_the_outcome_of_steps() -> None:
     assert container_inputs(ContainerSteps(), "t" * 40) == {}
     apt = container_inputs(ContainerSteps(apt=("tree", "jq")), "t" * 40)
     assert apt == container_inputs(ContainerSteps(apt=("jq", "tree", "jq")), "u" * 40) == {"apt": ["jq", "tree"]}
+    language = container_inputs(ContainerSteps(buildpack="r", version="4.4"), "t" * 40)
+    assert language == {"buildpack": "r", "version": "4.4"}
+    julia = ContainerSteps(buildpack="julia", project="Project.toml")
+    assert container_inputs(julia, "t" * 40)["tree"] == "t" * 40
     post = ContainerSteps(apt=("jq",), post_build="postBuild")
     assert container_inputs(post, "t" * 40) != container_inputs(post, "u" * 40)

@@ -1,7 +1,7 @@
 """Makes the image of a repository with a ``Dockerfile``: built by the engine, then checked, layered and pushed here.
 
 Nothing of the base is promised to be in it. Layers that the Dockerfile took from the base (``FROM`` one of the
-facility's bases) stay the base's own, byte for byte; others are rewritten once (:mod:`builder.saved_layers`);
+facility's bases) stay the base's own, byte for byte; others are rewritten once (:mod:`builder.container.saved_layers`);
 ``env.json`` comes on top as in every image. What workers and servers lack is told, and kept in the manifest's
 annotations.
 """
@@ -13,24 +13,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.container import LABEL
-from builder.dockerfile_image import built_image
+from builder.container.dockerfile import built_image
+from builder.container.image_check import ImageFacts, check_image, look_into, offers_workers
+from builder.container.saved_layers import rewrite_layer, save_image
+from builder.container.step import LABEL
 from builder.image import Image, ImageSettings, Parent, make_image
-from builder.image_check import ImageFacts, check_image, look_into, offers_workers
 from builder.layers.layer import RECIPE, Entry
 from builder.plan import IDENTITY_FILE
 from builder.publish import Part, put_image, put_part
 from builder.record import BaseFacts, LayerFacts
-from builder.saved_layers import rewrite_layer, save_image
 from registry_sync.manifest import canonical_json, sha256_digest
 
 if TYPE_CHECKING:
+    from builder.container.saved_layers import SavedImage
     from builder.events import Progress
     from builder.facility import Facility
     from builder.layers.layer import Layer
     from builder.plan import BuildPlan
     from builder.record import ImageRecord, Source
-    from builder.saved_layers import SavedImage
 
 PYTHON_ANNOTATION = "org.casabinder.python"
 WORKERS_ANNOTATION = "org.casabinder.workers"

@@ -10,13 +10,13 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.container import StepError, label, limits
-from builder.engine import EngineError, docker, docker_lines
+from builder.container.engine import EngineError, docker, docker_lines
+from builder.container.step import StepError, label, limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from builder.engine import ContainerLimits
+    from builder.container.engine import ContainerLimits
 
 _SECONDS = 120.0
 _COMMANDS = ("jupyterhub-singleuser", "jupyter-lab", "jupyter-server")

@@ -18,7 +18,7 @@ import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from builder.engine import docker_stream
+from builder.container.engine import docker_stream
 from builder.layers.archive import parents
 from builder.layers.errors import LayerError
 from builder.layers.layer import RECIPE, Layer

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.engine import EngineError, docker, docker_lines, docker_pipe, explain, explain_pull
+from builder.container.engine import EngineError, docker, docker_lines, docker_pipe, explain, explain_pull
 
 if TYPE_CHECKING:
     from pathlib import Path

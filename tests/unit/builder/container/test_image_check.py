@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from builder.image_check import ImageFacts, check_image, offers_workers, read_facts
+from builder.container.image_check import ImageFacts, check_image, offers_workers, read_facts
 from registry_sync.errors import CasabinderError
 
 COMPLETE = ImageFacts(

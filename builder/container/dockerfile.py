@@ -1,9 +1,9 @@
 """Builds a repository's own ``Dockerfile`` as it is, with the engine's builder held to the facility's limits.
 
 The engine's classic builder runs every ``RUN`` in a container with a limit of memory and processors; its BuildKit
-accepts the same options and ignores them (see :mod:`builder.container`). So the classic one is used, and what needs
-BuildKit (``RUN --mount``, here-documents) is refused with a sentence. The context is the git tree as a tar on standard
-input: no file outside of it can be sent.
+accepts the same options and ignores them (see :mod:`builder.container.step`). So the classic one is used, and what
+needs BuildKit (``RUN --mount``, here-documents) is refused with a sentence. The context is the git tree as a tar on
+standard input: no file outside of it can be sent.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.container import StepError, cpus, label, remove_leftovers, require_engine
-from builder.engine import EngineError, docker, docker_lines, explain_pull
+from builder.container.engine import EngineError, docker, docker_lines, explain_pull
+from builder.container.step import StepError, cpus, label, remove_leftovers, require_engine
 from builder.layers.archive import write_layer
 from builder.layers.tree import tree_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from builder.engine import ContainerLimits
+    from builder.container.engine import ContainerLimits
     from builder.layers.layer import Entry
     from builder.repository.tree import Tree
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from builder.engine import docker_bytes, docker_stream
+from builder.container.engine import docker_bytes, docker_stream
 from builder.layers.archive import check_path, parents
 from builder.layers.errors import LayerError
 from builder.layers.layer import Entry, Streamed
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from builder.layers.cache import LayerCache
     from builder.layers.layer import Layer
 
+# Of logs and of what runs, Shiny Server's places are kept: it can't make them as the user, nor do without them.
 _DROPPED = re.compile(
-    r"(\.dockerenv|dev|proc|sys|run|tmp|root|var/(tmp|log|cache|run|lock)|var/lib/apt/(lists|periodic)|boot)(/.*)?"
+    r"(?!(var/log|run)/shiny-server)"
+    r"((\.dockerenv|dev|proc|sys|run|tmp|root|var/(tmp|log|cache|run|lock)|var/lib/apt/(lists|periodic)|boot)(/.*)?"
     r"|etc/(hostname|hosts|resolv\.conf|mtab|machine-id|\.pwd\.lock|(passwd|shadow|group|gshadow|subuid|subgid)-)"
     r"|var/lib/(dpkg|apt)/(.*/)?([Ll]ock|lock-frontend|daily_lock|.*-old)"
     r"|home/[^/]+/(\.cache|\.npm|\.wget-hsts|\.bash_history|\.python_history|\.node_repl_history)(/.*)?"
-    r"|(.*/)?__pycache__(/.*)?"
+    r"|(.*/)?__pycache__(/.*)?)"
 )
 # A changed path is fetched with all of the directory below one of these, so that a request is never too big.
 _WIDE = ("usr", "var", "srv", "home", "opt")

@@ -1,0 +1,126 @@
+"""Every repository of the corpus: it builds, starts, imports what it asks for in notebook and worker, and is clean."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builder.container.engine import docker
+from tests.integration.corpus import BUILT, REFUSED, RUN
+from tests.testbed.image_findings import Findings, forget, look_at
+from tests.testbed.launching import engine_answers
+from tests.testbed.registry import registry_is_installed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from tests.integration.corpus.case import Case
+    from tests.testbed.corpus import Corpus
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not registry_is_installed(), reason="needs docker-registry"),
+    pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="needs mmdebstrap"),
+    pytest.mark.skipif(not engine_answers(), reason="no Docker Engine answers: run scripts/bootstrap"),
+]
+
+AT_ONCE = 2
+MEGABYTE = 10**6
+
+
+def name_of(case: Case) -> str:
+    return case.name
+
+
+def chosen(request: pytest.FixtureRequest, cases: tuple[Case, ...]) -> list[Case]:
+    """Return the cases of which this run has a test."""
+    names = {item.callspec.params["case"].name for item in request.session.items if hasattr(item, "callspec")}
+    return [case for case in cases if case.name in names]
+
+
+@pytest.fixture(scope="module")
+def findings(
+    corpus: Corpus, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, Future[Findings]]]:
+    """What is found in the images: containers run while further images are built. The bases stay until the end."""
+    cache = tmp_path_factory.mktemp("servers")
+    bases = [
+        f"{offer.choice.registry}/{offer.choice.repository}:{offer.choice.reference}" for offer in corpus.bases.offers
+    ]
+    for base in bases:
+        docker("pull", "--quiet", base)
+    try:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            found = {}
+            for case in chosen(request, RUN):
+                record = corpus.outcome(case).record
+                if record is not None:
+                    found[case.name] = pool.submit(
+                        look_at,
+                        record,
+                        cache,
+                        imports=case.imports,
+                        distributions=case.versions,
+                        code=case.code,
+                        workers=case.workers,
+                    )
+            yield found
+    finally:
+        for base in bases:
+            forget(base)
+
+
+@pytest.mark.parametrize("case", BUILT, ids=name_of)
+def test_it_builds(case: Case, corpus: Corpus) -> None:
+    outcome = corpus.outcome(case)
+    record = outcome.image
+    assert record.base.name == case.base
+    assert record.reproducible is case.reproducible
+    whats = "\n".join(layer.what for layer in record.layers if layer.what.startswith("removed of the base"))
+    assert [name for name in case.replaced if f" {name} " not in whats] == []
+    assert bool(whats) == bool(case.replaced), whats
+    assert [note for note in case.notes if note not in outcome.said] == [], outcome.said
+
+
+@pytest.mark.parametrize("case", [case for case in BUILT if case.same_as], ids=name_of)
+def test_it_is_the_same_environment_as_another(case: Case, corpus: Corpus) -> None:
+    (other,) = (other for other in RUN if other.name == case.same_as)
+    assert corpus.outcome(case).image.env_id == corpus.outcome(other).image.env_id
+    assert set(case.imports) <= set(other.imports)
+
+
+@pytest.mark.parametrize("case", RUN, ids=name_of)
+def test_it_runs(case: Case, corpus: Corpus, findings: Mapping[str, Future[Findings]]) -> None:
+    record = corpus.outcome(case).image
+    found = findings[case.name].result()
+    assert found.api["version"]
+    assert found.error == ""
+    places = [found.kernel, *([found.worker] if case.workers else [])]
+    for place in places:
+        assert place["env_id"] == record.env_id
+        wrong = {
+            name: there
+            for name, there in place["versions"].items()
+            if not (there.startswith(case.versions[name]) and bool(there) == bool(case.versions[name]))
+        }
+        assert wrong == {}
+    assert found.pip_check == "No broken requirements found."
+    assert [place for place, size in found.sizes.items() if size > MEGABYTE] == []
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=name_of)
+def test_it_is_refused_with_a_sentence(
+    case: Case, corpus: Corpus, record_property: Callable[[str, object], None]
+) -> None:
+    outcome = corpus.outcome(case)
+    assert outcome.record is None
+    assert [part for part in case.refusal if part not in outcome.error] == [], outcome.error
+    assert "\n" not in outcome.error
+    record_property("sentence", outcome.error)
+
+
+def test_the_corpus_is_as_big_as_promised() -> None:
+    assert len(RUN) >= 40
