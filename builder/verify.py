@@ -107,9 +107,9 @@ def verify(
     with locate(image, facility) as location:
         signed_by = check_signature(location.store, location.repository, location.digest, key) if key else ""
         record = read_records(location.store, location.repository, location.digest)[0]
-        base = base_of(record, location, facility)
+        base = base_of(record, location, facility) if record.base.digest else None
         faults = _faults(location, base)
-        if not record.reproducible:
+        if not record.reproducible or base is None:
             why = "its commands were run in a container, so its layers can't be made again byte for byte"
             return Verification(image, location.digest, "", why, faults=faults, signed_by=signed_by)
         planned = _planned(record, location, base, facility, phases)
@@ -177,11 +177,13 @@ def _planned(record: ImageRecord, location: Location, base: Base, facility: Faci
         return plan(base, answer, environment, tree, compression_of(location.manifest.layers))
 
 
-def _faults(location: Location, base: Base) -> tuple[str, ...]:
-    """Return what is missing of an image, or beside it."""
+def _faults(location: Location, base: Base | None) -> tuple[str, ...]:
+    """Return what is missing of an image, or beside it; one without a base has no lock either."""
     store, repository, manifest = location.store, location.repository, location.manifest
     types = {one.artifact_type for one in store.referrers(repository, location.digest)}
-    found = [f"the image carries no {name}" for name in _NEEDED if DOCUMENTS[name] not in types]
+    found = [
+        f"the image carries no {name}" for name in _NEEDED if DOCUMENTS[name] not in types and (base or name != "lock")
+    ]
     parts = [manifest.config, *manifest.layers]
     with ThreadPoolExecutor(_WORKERS) as pool:
         sizes = pool.map(lambda part: store.head_blob(repository, part.digest), parts)
@@ -190,8 +192,8 @@ def _faults(location: Location, base: Base) -> tuple[str, ...]:
             for part, size in zip(parts, sizes, strict=True)
             if size != part.size
         ]
-    below = base.manifest.layers
-    if [one.digest for one in manifest.layers[: len(below)]] != [one.digest for one in below]:
+    below = base.manifest.layers if base else ()
+    if base and [one.digest for one in manifest.layers[: len(below)]] != [one.digest for one in below]:
         found.append(f"the image's lowest {len(below)} layers are not those of its base {base.digest}")
     return tuple(found)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from builder.attachments.difference import Difference
     from builder.attachments.inspection import Inspection
+    from builder.attachments.sbom import Contents
     from launcher.context import Context
 
 _ORIGINS = (("added", "added"), ("replaced", "replaces the base's"))
@@ -52,12 +53,24 @@ def _print_inspection(found: Inspection) -> None:
         print(f"  env_id        {stated.env_id}")
         print(f"  image_id      {newest.image_id}")
         print(f"  base          {stated.base_name} (Python {stated.python}), {newest.base.reference}")
-        print(f"                {stated.base_digest}")
+        if stated.base_digest:
+            print(f"                {stated.base_digest}")
         for record in found.records:
             print(f"  built from    {record.repo} {record.ref}, commit {record.commit[:12]}, {record.created}")
         print(f"  reproducible  {_reproducible(found)}")
     signed = ", ".join(found.signed_by)
     print(f"  signed by     {f'key {signed} (check it with `casabinder verify --key`)' if signed else 'nobody'}")
+    if found.is_base or stated.base_digest:
+        _print_packages(stated)
+    else:
+        print("  packages      not looked at: the image was made by its own Dockerfile")
+    _print_layers(found)
+    print("  attached")
+    for kind, digest, commit in found.attachments:
+        print(f"                {digest[7:19]}  {kind}{f'  for {commit[:12]}' if commit else ''}")
+
+
+def _print_packages(stated: Contents) -> None:
     analysis, server, system = (stated.of(name) for name in ("analysis", "server", "system"))
     print(f"  packages      {len(analysis)} for the analysis, {len(server)} for the server, {len(system)} of Debian")
     for origin, word in _ORIGINS:
@@ -66,17 +79,17 @@ def _print_inspection(found: Inspection) -> None:
                 print(f"                {word} {one.name} {one.version}")
     for name in stated.removed:
         print(f"                removed {name}")
+
+
+def _print_layers(found: Inspection) -> None:
+    of_base = {} if found.is_base else {one.digest: one.what for one in found.records[0].layers if one.source == "base"}
+    below = [size for digest, size, _ in found.layers if digest in of_base]
     print(f"  layers        {len(found.layers)}, {readable(sum(size for _, size, _ in found.layers))}")
-    own = found.layers
-    if not found.is_base:
-        below = [size for _, size, what in found.layers if what == stated.base_name]
-        own = tuple(layer for layer in found.layers if layer[2] != stated.base_name)
-        print(f"                {readable(sum(below)):>8}  {len(below)} layers of the base")
-    for digest, size, what in own:
-        print(f"                {readable(size):>8}  {digest[7:19]}  {what[:80]}")
-    print("  attached")
-    for kind, digest, commit in found.attachments:
-        print(f"                {digest[7:19]}  {kind}{f'  for {commit[:12]}' if commit else ''}")
+    if below:
+        print(f"                {readable(sum(below)):>8}  {len(below)} layers of {', '.join(set(of_base.values()))}")
+    for digest, size, what in found.layers:
+        if digest not in of_base:
+            print(f"                {readable(size):>8}  {digest[7:19]}  {what[:80]}")
 
 
 def _reproducible(found: Inspection) -> str:

@@ -23,7 +23,7 @@ from builder.attachments.attach import (
 )
 from builder.attachments.build_log import LOG_TYPE
 from builder.attachments.provenance import provenance_artifact
-from builder.attachments.sbom import SBOM_TYPE, contents, write_sbom
+from builder.attachments.sbom import SBOM_TYPE, contents, unknown_contents, write_sbom
 from builder.attachments.signature import is_signed, signature_artifact
 from builder.locking.pylock import write_pylock
 from builder.locking.wheel_metadata import MetadataShelf
@@ -65,14 +65,18 @@ def attach_all(
     there = [] if new else facility.store.referrers(repository, image.digest)
     types = {one.artifact_type for one in there}
     pylock = write_pylock(planned.lock.packages, planned.base.inventory.target)
+    locked = bool(record.base.digest)  # a Dockerfile's image has neither base nor lock
     artifacts = []
-    if LOCK_TYPE not in types:
+    if locked and LOCK_TYPE not in types:
         artifacts.append(lock_artifact(pylock))
     if SBOM_TYPE not in types:
-        known = _requires(planned, facility) if requires is None else requires
-        stated = contents(planned, known, complete=not inputs.container)
+        if locked:
+            known = _requires(planned, facility) if requires is None else requires
+            stated = contents(planned, known, complete=not inputs.container)
+        else:
+            stated = unknown_contents(record.base.name, record.base.python, planned.env_id)
         artifacts.append(document(SBOM_TYPE, "sbom.cdx.json", write_sbom(stated, planned.base.inventory.target)))
-    if report is not None and REPORT_TYPE not in types:
+    if locked and report is not None and REPORT_TYPE not in types:
         artifacts.append(document(REPORT_TYPE, "report.json", canonical_json(report)))
     notes = {COMMIT_ANNOTATION: record.commit, CREATED_ANNOTATION: record.created}
     artifacts.append(document(LOG_TYPE, "build.log", log.encode(), notes))

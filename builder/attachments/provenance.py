@@ -152,6 +152,20 @@ def public_address(repo: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
+def _base_and_lock(record: ImageRecord, planned: BuildPlan, pylock: str) -> list[dict[str, Any]]:
+    base = {
+        "name": "base",
+        "uri": _oci(record.base.name, record.base.digest),
+        "digest": _digest(record.base.digest),
+    }
+    lock = {
+        "name": "pylock.toml",
+        "digest": {"sha256": _sha256(pylock.encode())},
+        "annotations": {"lock_sha256": record.lock_sha256},
+    }
+    return [base, lock, *map(_wheel, planned.lock.layered)]
+
+
 def _statement(
     record: ImageRecord,
     inputs: BuildInputs,
@@ -190,17 +204,7 @@ def _statement(
                         "uri": f"git+{address}@{record.commit}",
                         "digest": {"gitCommit": record.commit, "gitTree": inputs.tree},
                     },
-                    {
-                        "name": "base",
-                        "uri": _oci(record.base.name, record.base.digest),
-                        "digest": _digest(record.base.digest),
-                    },
-                    {
-                        "name": "pylock.toml",
-                        "digest": {"sha256": _sha256(pylock.encode())},
-                        "annotations": {"lock_sha256": record.lock_sha256},
-                    },
-                    *map(_wheel, planned.lock.layered),
+                    *(_base_and_lock(record, planned, pylock) if record.base.digest else ()),
                 ],
             },
             "runDetails": {

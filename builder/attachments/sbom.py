@@ -100,6 +100,11 @@ def contents(planned: BuildPlan, requires: Mapping[str, tuple[str, ...]], *, com
     )
 
 
+def unknown_contents(name: str, python: str, env_id: str) -> Contents:
+    """Return the contents of an image whose packages nobody has looked at: it was made by its own Dockerfile."""
+    return Contents(name, "", python, (), env_id, complete=False)
+
+
 def _installed(packages: Iterable[InstalledPackage], environment: str) -> list[Component]:
     return [
         Component(
@@ -162,7 +167,7 @@ def read_sbom(raw: bytes) -> Contents:
         about = document["metadata"]["component"]
         return Contents(
             base_name=base["name"],
-            base_digest="sha256:" + base["hashes"][0]["content"],
+            base_digest=base.get("version", ""),
             python=_properties(base)["python"][0],
             components=tuple(_read(one) for one in others),
             env_id=about["version"],
@@ -174,6 +179,9 @@ def read_sbom(raw: bytes) -> Contents:
 
 
 def _base(stated: Contents) -> dict[str, Any]:
+    if not stated.base_digest:
+        named = {"type": "container", "bom-ref": "base", "name": stated.base_name}
+        return {**named, "properties": [_property("python", stated.python)]}
     digest = stated.base_digest.removeprefix("sha256:")
     return {
         "type": "container",

@@ -72,6 +72,7 @@ def _command(path: str, identity: Path, allowed: ContainerLimits) -> list[str]:
     return [
         "build",
         "--force-rm",
+        "--pull",  # a tag means what the registry says, not what this engine happened to keep
         f"--file={path}",
         f"--iidfile={identity}",
         f"--label={label(allowed)}",
@@ -126,7 +127,10 @@ def why_failed(path: str, step: str, said: str, allowed: ContainerLimits) -> str
     if "requires BuildKit" in last:
         return f"{path}: {step}: this needs BuildKit, which can't be held to limits here; write it without"
     if step.upper().startswith("FROM ") and "returned a non-zero code" not in last:
-        return f"{path}: {explain_pull(last, step.split()[-1 if ' AS ' not in step.upper() else 1])}"
+        image = step.split()[-1 if " AS " not in step.upper() else 1]
+        if re.search(r"manifest unknown|not found", last):
+            return f"{path}: there is no image {image}; check its name and tag"
+        return f"{path}: {explain_pull(last, image)}"
     code = re.search(r"returned a non-zero code: (\d+)", last)
     if code and code[1] == "137":
         return (

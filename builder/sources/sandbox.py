@@ -59,7 +59,7 @@ _CONSEQUENCES = (
             r"(command '[^']*(gcc|g\+\+|cc|c\+\+|clang)' failed: No such file"
             r"|No such file or directory: '[^']*(gcc|g\+\+|cc|c\+\+|clang|gfortran|cargo|rustc)'"
             r"|unable to execute '[^']*(gcc|cc)'|Unknown compiler\(s\)|No CMAKE_C(XX)?_COMPILER could be found"
-            r"|C(XX)? compiler identification is unknown|apt-get install build-essential"
+            r"|C(XX)? compiler identification is unknown|apt-get install build-essential|CMAKE_MAKE_PROGRAM is not set"
             r"|No Fortran compiler|linker `cc` not found|can't find Rust compiler)",
             re.IGNORECASE,
         ),
@@ -253,4 +253,6 @@ def last_meaningful_line(log: list[str]) -> str:
     """Return the line of a log that says what went wrong: the last that names an error, else the last."""
     lines = [line.strip() for line in log if line.strip() and not line.startswith((" ", "\t"))]
     named = [line for line in lines if re.match(r"([\w.]+(Error|Exception|Exit)|error)\b", line, re.IGNORECASE)]
-    return (named or lines or [""])[-1]
+    # A call that failed is the consequence of what the called program said.
+    causes = [line for line in named if "CalledProcessError" not in line]
+    return (causes or named or lines or [""])[-1]

@@ -28,7 +28,7 @@ LIMITS = ContainerLimits(memory=512 * 10**6)
         (
             "FROM registry.test/x:1",
             "manifest for registry.test/x:1 not found: manifest unknown: manifest unknown",
-            "Dockerfile: registry.test/x:1 can't be pulled: the registry does not have it any more",
+            "Dockerfile: there is no image registry.test/x:1; check its name",
         ),
         (
             "RUN make",

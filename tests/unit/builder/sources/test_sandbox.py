@@ -14,6 +14,7 @@ def test_the_last_line_that_names_an_error_is_shown() -> None:
     assert last_meaningful_line([*TRACEBACK, "", "  indented"]) == "KeyError: 'x'"
     assert last_meaningful_line(["copying", "error: no such thing", "bye"]) == "error: no such thing"
     assert last_meaningful_line(["one", "two", ""]) == "two"
+    assert last_meaningful_line(["error: bad flag", "subprocess.CalledProcessError: Command"]) == "error: bad flag"
     assert last_meaningful_line([]) == ""
 
 
@@ -34,6 +35,7 @@ def test_the_last_line_that_names_an_error_is_shown() -> None:
         ),
         ({}, ["a Linux system needs:", "sudo apt-get install build-essential"], "it needs a compiler"),
         ({}, ["-- The CXX compiler identification is unknown", "CalledProcessError: ['cmake'"], "it needs a compiler"),
+        ({}, ["CMake Error: no build program.  CMAKE_MAKE_PROGRAM is not set."], "it needs a compiler"),
         ({}, ["OSError: [Errno 28] No space left on device"], "more scratch space"),
         ({}, ["socket.gaierror: [Errno -3] Temporary failure in name resolution"], "asks the network"),
     ],
