@@ -181,9 +181,8 @@ def _faults(location: Location, base: Base | None) -> tuple[str, ...]:
     """Return what is missing of an image, or beside it; one without a base has no lock either."""
     store, repository, manifest = location.store, location.repository, location.manifest
     types = {one.artifact_type for one in store.referrers(repository, location.digest)}
-    found = [
-        f"the image carries no {name}" for name in _NEEDED if DOCUMENTS[name] not in types and (base or name != "lock")
-    ]
+    needed = _NEEDED if base else [name for name in _NEEDED if name != "lock"]
+    found = [f"the image carries no {name}" for name in needed if DOCUMENTS[name] not in types]
     parts = [manifest.config, *manifest.layers]
     with ThreadPoolExecutor(_WORKERS) as pool:
         sizes = pool.map(lambda part: store.head_blob(repository, part.digest), parts)

@@ -21,7 +21,6 @@ import re
 import subprocess
 from bisect import bisect_left
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from builder.layers.archive import check_path
@@ -30,8 +29,7 @@ from builder.layers.layer import Entry, Streamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from git import Repo
+    from pathlib import Path
 
 BATCH = 4 * 1024 * 1024
 """Bytes of small blobs held in memory; a blob from a quarter of this on is streamed."""
@@ -50,12 +48,12 @@ class _Item:
 
 
 def tree_entries(
-    repository: Repo | Path, tree_id: str, destination: str = "srv/repo", uid: int = 1000, gid: int = 1000
+    git_dir: Path, tree_id: str, destination: str = "srv/repo", uid: int = 1000, gid: int = 1000
 ) -> list[Entry]:
     """Return the entries that put a git tree at ``destination``, owned by ``uid`` and ``gid``.
 
     Args:
-        repository: a repository, or the path of one (bare, or with a working directory, which is not looked at).
+        git_dir: a repository (bare, or with a working directory, which is not looked at).
         tree_id: the full hexadecimal id of a tree or commit.
         destination: a path relative to the image's root; it is the first entry.
 
@@ -65,7 +63,6 @@ def tree_entries(
     """
     if not _OBJECT_ID.fullmatch(tree_id):
         raise LayerError(f"{tree_id!r} is not the id of a git tree")
-    git_dir = repository if isinstance(repository, Path) else Path(repository.git_dir)
     items = _list(git_dir, tree_id)
     for item in items:
         check_path(f"{destination}/{item.path}")

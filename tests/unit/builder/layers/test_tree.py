@@ -7,7 +7,6 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from git import Repo
 
 from builder.layers import tree
 from builder.layers.errors import LayerError
@@ -88,8 +87,6 @@ def test_settings_umask_and_kind_of_repository_have_no_influence(
     try:
         assert written(tree_entries(bare, top))[1] == before
         assert written(tree_entries(bare, git(repository, "rev-parse", "HEAD")))[1] == before
-        with Repo(repository) as opened:
-            assert written(tree_entries(opened, top))[1] == before
     finally:
         os.umask(mask)
 
