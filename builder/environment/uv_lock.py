@@ -6,9 +6,6 @@ configuration of the user's, and none of the project's code.
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +16,13 @@ from builder.environment.files import LOCK_LIMIT, Files, TomlFile, inside, join,
 from builder.environment.projects import describe
 from builder.environment.pylock_file import part_of_pylock
 from builder.environment.spec import EnvironmentFileError, RepositorySettings, StatedRequirement
+from builder.uv import run_uv
 
 if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
 
     from builder.environment.wishes import Part
 
-_PASSED_ON = re.compile(r"(PATH|HOME|TMPDIR|LANG|LC_ALL)")
 _SECONDS = 60
 _MOST_MEMBERS = 200
 
@@ -79,41 +76,28 @@ def _check_members(manifest: TomlFile) -> None:
 
 
 def _exported(path: str, manifests: dict[str, str], settings: RepositorySettings) -> str:
-    from uv import find_uv_bin
-
     options = [f"--extra={extra}" for extra in settings.extras]
     if settings.groups is not None:
         options += ["--no-default-groups", *(f"--group={group}" for group in settings.groups)]
-    environment = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
     with tempfile.TemporaryDirectory(prefix="casabinder-uv-") as scratch:
         for name, text in manifests.items():
             target = Path(scratch) / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
         command = [
-            *(str(find_uv_bin()), "export", "--frozen", "--offline", "--no-config", "--no-python-downloads"),
-            *("--format", "pylock.toml", "--quiet", "--no-header", "--no-progress", "--project", scratch, *options),
-            *("--cache-dir", f"{scratch}/.cache"),
+            *("export", "--frozen", "--offline", "--format", "pylock.toml", "--quiet", "--no-header", "--no-progress"),
+            *("--project", scratch, *options, "--cache-dir", f"{scratch}/.cache"),
         ]
         try:
-            done = subprocess.run(
-                command,
-                cwd=scratch,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
+            status, exported, said = run_uv(command, Path(scratch), _SECONDS)
+        except TimeoutError as error:
             raise EnvironmentFileError(
                 f"{path}: uv did not export it within {_SECONDS} s; run `uv lock` again"
             ) from error
-    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr.decode("utf-8", "replace")).replace(scratch, "")
-    if done.returncode:
-        words = " ".join(said.replace("error: ", "").split())
+    if status:
+        words = " ".join(said.replace(scratch, "").replace("error: ", "").split())
         raise EnvironmentFileError(f"{path} can't be used: {words[:400] or 'uv did not say why'}; run `uv lock`")
-    return done.stdout.decode("utf-8", "replace")
+    return exported
 
 
 def _check_fresh(file: TomlFile, packages: list[dict[str, Any]], files: Files) -> None:

@@ -7,9 +7,7 @@ errors and never parsed for results.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.locking.pylock import LockError
+from builder.uv import run_uv
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from builder.target import PythonTarget
 
-_PASSED_ON = re.compile(r"(PATH|HOME|TMPDIR|LANG|LC_ALL|SSL_CERT_(FILE|DIR)|(HTTPS?|NO|ALL)_PROXY)", re.IGNORECASE)
 _TIMEOUT_SECONDS = 600
 
 
@@ -80,10 +78,10 @@ def resolve(
         if preferences:
             output.write_text(preferences, encoding="utf-8")
         command = [
-            *(_uv(), "pip", "compile", *(name for name, _ in files), "--constraints", "constraints.txt"),
+            *("pip", "compile", *(name for name, _ in files), "--constraints", "constraints.txt"),
             *("--format", "pylock.toml", "--output-file", "pylock.toml", "--no-header", "--no-annotate"),
             *(() if before else ("--quiet",)),  # that dates are missing is said in a warning only
-            *("--only-binary", ":all:", "--no-config", "--system-certs", "--no-python-downloads"),
+            *("--only-binary", ":all:", "--system-certs"),
             *(
                 "--python",
                 sys.executable,
@@ -100,41 +98,23 @@ def resolve(
             *(("--default-index", index.url) if index.url else ()),
             *(("--cache-dir", str(index.cache)) if index.cache else ()),
         ]
-        environment = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
-        if index.ca_bundle:
-            environment["SSL_CERT_FILE"] = str(index.ca_bundle)
-        environment.update(index.environment)
+        certificates = {"SSL_CERT_FILE": str(index.ca_bundle)} if index.ca_bundle else {}
         try:
-            done = subprocess.run(
-                command,
-                cwd=directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
+            status, _, said = run_uv(command, directory, _TIMEOUT_SECONDS, {**certificates, **index.environment})
+        except TimeoutError as error:
             raise LockError(
                 f"the package index did not answer within {_TIMEOUT_SECONDS} s; try again, or check the index"
             ) from error
-        if done.returncode != 0 and _UNREACHABLE.search(done.stderr):
+        if status and _UNREACHABLE.search(said):
             raise CasabinderError(
                 f"the package index could not be asked, so nothing was resolved; try again, or check the network and "
-                f"the site's package_index: {_explain(done.stderr)}"
+                f"the site's package_index: {_explain(said)}"
             )
-        if done.returncode != 0:
-            undated = _UNDATED.search(done.stderr) if before else None
-            wanting = dict.fromkeys(_WITHOUT_WHEEL.findall(done.stderr))
-            raise RefusedError(_explain(done.stderr), tuple(wanting), undated[1] if undated else "")
+        if status:
+            undated = _UNDATED.search(said) if before else None
+            wanting = dict.fromkeys(_WITHOUT_WHEEL.findall(said))
+            raise RefusedError(_explain(said), tuple(wanting), undated[1] if undated else "")
         return output.read_text(encoding="utf-8")
-
-
-def _uv() -> str:
-    from uv import find_uv_bin
-
-    return str(find_uv_bin())
 
 
 _NEVER = "9999-01-01T00:00:00Z"
@@ -147,7 +127,6 @@ _PREFIX = re.compile(r"^(error|cause): ")
 
 def _explain(stderr: str) -> str:
     """Turn uv's error into the sentences that a user needs."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", stderr)
-    lines = [_PREFIX.sub("", line.strip(" \u2570\u2500\u25b6\u251c\u2502\u00d7\t")) for line in text.splitlines()]
+    lines = [_PREFIX.sub("", line.strip(" \u2570\u2500\u25b6\u251c\u2502\u00d7\t")) for line in stderr.splitlines()]
     kept = [line for line in lines if line and not _NOISE.match(line)]
     return " ".join(kept) or "uv could not resolve the requirements and did not say why"
