@@ -10,6 +10,7 @@ import pytest
 
 from builder.container.engine import docker
 from tests.integration.corpus import BUILT, REFUSED, RUN
+from tests.testbed.corpus import chosen
 from tests.testbed.image_findings import Findings, forget, look_at
 from tests.testbed.launching import engine_answers
 from tests.testbed.registry import registry_is_installed
@@ -35,12 +36,6 @@ def name_of(case: Case) -> str:
     return case.name
 
 
-def chosen(request: pytest.FixtureRequest, cases: tuple[Case, ...]) -> list[Case]:
-    """Return the cases of which this run has a test."""
-    names = {item.callspec.params["case"].name for item in request.session.items if hasattr(item, "callspec")}
-    return [case for case in cases if case.name in names]
-
-
 @pytest.fixture(scope="module")
 def findings(
     corpus: Corpus, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -55,7 +50,7 @@ def findings(
     try:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             found = {}
-            for case in chosen(request, RUN):
+            for case in chosen(request.session, RUN):
                 record = corpus.outcome(case).record
                 if record is not None:
                     found[case.name] = pool.submit(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.corpus import BUILT
-from tests.testbed.corpus import make_repository
+from tests.testbed.corpus import chosen, make_repository
 from tests.testbed.index_mirror import running_index_mirror
 from tests.testbed.other_builders import NOBODY, ROOT, engine_groups, nobody_can_build, other_pythons, with_dependencies
 from tests.testbed.registry import registry_is_installed
@@ -56,8 +56,7 @@ def digests(
     """The digests of two further builders, which share the cases and differ from the first in umask, time zone, locale,
     TMPDIR, HOME, address of the index, order of files, place in the registry, and a cache that has wheels only; one has
     another Python, the other is another user (with another Python, too, if the user may run it)."""
-    names = {item.callspec.params["case"].name for item in request.session.items if hasattr(item, "callspec")}
-    cases = [case for case in reversed(REPRODUCIBLE) if case.name in names]
+    cases = chosen(request.session, REPRODUCIBLE)[::-1]
     others = other_pythons()
     # Not below pytest's own directory: every pytest that starts closes that to other users.
     with tempfile.TemporaryDirectory(prefix="casabinder-builders-") as name, ThreadPoolExecutor() as pool:

@@ -171,8 +171,8 @@ def test_an_unsatisfiable_pin(site: Site, line: str, sentence: str) -> None:
 def test_a_package_for_another_python(site: Site) -> None:
     said = site.fails(site.repository({"requirements.txt": "core\nnarrow==1.0\n"})).sentence
     assert said == (
-        "narrow 1.0 is for Python <3.13, and the image has 3.13; choose another version of narrow, "
-        "or another base with --base"
+        "requirements.txt, line 2: narrow 1.0 is for Python <3.13, and the base tiny has 3.13.5; "
+        "choose another version of it, or another base with --base"
     )
 
 
@@ -180,7 +180,7 @@ def test_a_package_for_another_platform(site: Site) -> None:
     said = site.fails(site.repository({"requirements.txt": "core\nwindows==1.0\n"})).sentence
     assert said == (
         "requirements.txt, line 2: `windows==1.0` has no wheel for the base tiny (Python 3.13), "
-        "and nothing is built from source; choose another version"
+        "and can't be made from source here; choose another version, or another base with --base"
     )
 
 

@@ -6,11 +6,13 @@ import subprocess
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import pytest
 from uv import find_uv_bin
 
 from builder.build import build
 from builder.repository.spec import RepoSpec
 from registry_sync.errors import CasabinderError
+from tests.integration.corpus.case import Case
 from tests.testbed.git_repository import commit_files
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
     from builder.facility import Bases, Facility
     from builder.record import ImageRecord
-    from tests.integration.corpus.case import Case
 
 # What the case `vcs` installs: a repository elsewhere, with a tag, a branch, and a project in a subdirectory.
 UNITS = {
@@ -114,6 +115,17 @@ class Corpus:
         except CasabinderError as error:
             return Outcome(case, None, str(error), "\n".join(said))
         return Outcome(case, record, "", "\n".join(said))
+
+
+def chosen(session: pytest.Session, cases: Iterable[Case]) -> list[Case]:
+    """Return the cases of which this run has a test; other modules may have parameters of their own."""
+    names = {
+        case.name
+        for item in session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        if isinstance(case := item.callspec.params.get("case"), Case)
+    }
+    return [case for case in cases if case.name in names]
 
 
 def make_repository(directory: Path, files: Mapping[str, str], executable: Iterable[str] = ()) -> Path:
