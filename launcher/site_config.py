@@ -70,6 +70,90 @@ class Signing(_Strict):
     password: Path | None = None
 
 
+class Builds(_Strict):
+    """What the launch service builds at once, and how long one build and its log may get."""
+
+    concurrent: int = Field(default=2, ge=1)
+    seconds: int = Field(default=3600, gt=0)
+    queue: int = Field(default=500, ge=1)
+    per_user: int = Field(default=20, ge=1)
+    log_lines: int = Field(default=20_000, ge=100)
+    keep_days: int = Field(default=90, ge=1)
+
+
+class Quota(_Strict):
+    """Servers of repositories whose ``host/path`` fits a glob; the last entry that fits decides."""
+
+    pattern: str
+    servers: int = Field(ge=0)
+
+
+class Launches(_Strict):
+    """How many servers may run (0: no limit), and how one is started. Limits of a server itself are ``limits``."""
+
+    total: int = Field(default=0, ge=0)
+    per_user: int = Field(default=5, ge=0)
+    per_repository: int = Field(default=0, ge=0)
+    quotas: tuple[Quota, ...] = ()
+    seconds: int = Field(default=300, gt=0)
+    retries: int = Field(default=2, ge=0)
+    idle_seconds: int = Field(default=3600, ge=0)
+    longest_seconds: int = Field(default=86_400, ge=0)
+
+
+class Rate(_Strict):
+    """How often one visitor who is not logged in may ask for a launch (``requests`` 0: no limit)."""
+
+    requests: int = Field(default=60, ge=0)
+    seconds: int = Field(default=3600, gt=0)
+
+
+class Service(_Strict):
+    """The launch service: where people reach it, where it keeps its state, what it allows.
+
+    ``url`` is what people's browsers see; the proxy listens on ``listen`` and ``port``. ``database`` is an SQLAlchemy
+    URL without a password, ``database_password`` the file of one; without both it is SQLite below the cache. ``secret``
+    is a file of 32 random bytes in hex, shared by all replicas (made below the cache if it is not stated).
+    """
+
+    url: WebAddress | None = None
+    listen: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    database: str | None = None
+    database_password: Path | None = None
+    secret: Path | None = None
+    name: str = "casabinder"
+    banner: str = ""
+    contact: str = ""
+    cors: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    banned_networks: tuple[str, ...] = ()
+    builds: Builds = Builds()
+    launches: Launches = Launches()
+    rate: Rate = Rate()
+
+
+class Home(_Strict):
+    """The home directory of people who log in: kept between their servers, mounted where nothing else is."""
+
+    persistent: bool = True
+    path: str = "/home/jovyan"
+
+
+class Hub(_Strict):
+    """JupyterHub: ``anonymous`` gives everybody a temporary user, ``login`` uses the authenticator.
+
+    ``settings`` are traits by class, as in JupyterHub's configuration (``{GitHubOAuthenticator: {client_id: ...}}``).
+    """
+
+    mode: Literal["anonymous", "login"] = "anonymous"
+    spawner: Literal["docker", "kubernetes"] = "docker"
+    authenticator: str = "shared-password"
+    admins: tuple[str, ...] = ()
+    home: Home = Home()
+    settings: dict[str, dict[str, Any]] = {}
+
+
 class Site(_Strict):
     """Everything that a facility decides. Paths are absolute or relative to the file."""
 
@@ -83,6 +167,8 @@ class Site(_Strict):
     containers: Containers = Containers()
     layers: Layers = Layers()
     signing: Signing | None = None
+    service: Service = Service()
+    hub: Hub = Hub()
 
 
 def cache_directory() -> Path:
@@ -117,6 +203,7 @@ def load_site(path: Path | None = None) -> Site:
             "catalogues": tuple(file.parent / entry for entry in site.catalogues),
             "ca_certificates": tuple(file.parent / entry for entry in site.ca_certificates),
             "signing": site.signing and _beside(file, site.signing),
+            "service": _service_beside(file, site.service),
         }
     )
 
@@ -124,3 +211,8 @@ def load_site(path: Path | None = None) -> Site:
 def _beside(file: Path, signing: Signing) -> Signing:
     password = signing.password and file.parent / signing.password
     return Signing(key=file.parent / signing.key, password=password)
+
+
+def _service_beside(file: Path, service: Service) -> Service:
+    paths = {name: getattr(service, name) for name in ("database_password", "secret")}
+    return service.model_copy(update={name: path and file.parent / path for name, path in paths.items()})
