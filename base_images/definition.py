@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from builder.documents import read_document
 from builder.layers.layer import RECIPE
 from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json, sha256_digest
@@ -140,14 +140,7 @@ def load_definition(name: str, directories: Iterable[Path] = (CATALOGUE,)) -> De
 def read_definition(directory: Path) -> Definition:
     """Read the definition in ``directory``; raise :class:`CasabinderError` naming the file at fault."""
     path = directory / "base.yaml"
-    try:
-        document = BaseDocument.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise CasabinderError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise CasabinderError(f"{path}: {where}: {first['msg']}") from error
+    document = read_document(path, BaseDocument, "the definition")
     if document.name != directory.name:
         raise CasabinderError(f"{path}: the name {document.name!r} is not that of its directory {directory.name!r}")
     return Definition(

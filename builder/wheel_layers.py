@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
 from builder.layers.bytecode import bytecode_path
 from builder.layers.errors import LayerError
 from builder.layers.grouping import WheelSize, group, group_key, merge_entries
 from builder.layers.wheel import InstallTarget, layer_key, metadata, open_wheel, wheel_entries
+from builder.locking.closure import python_fits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -107,11 +106,7 @@ def _entries(
 
 def _check_python(package: LockedPackage, requires: str, python: str) -> None:
     """Refuse a wheel that is for no release of this Python: uv takes no notice of upper limits, unlike pip."""
-    try:
-        fits = any(SpecifierSet(requires).filter(f"{python}.{micro}" for micro in range(100)))
-    except InvalidSpecifier:
-        fits = True  # nobody can tell
-    if not fits:
+    if not python_fits(requires, python):
         raise LayerError(
             f"{package} is for Python {requires}, and the image has {python}; choose another version of "
             f"{package.name}, or another base with --base"

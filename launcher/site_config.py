@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from builder.documents import read_document
 from registry_sync.errors import CasabinderError
 
 WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^/@\s]+(/[^\s]*)?$")]
@@ -185,19 +185,7 @@ def load_site(path: Path | None = None) -> Site:
         if stated:
             raise CasabinderError(f"there is no site configuration {file}")
         return Site()
-    try:
-        document: Any = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        site = Site.model_validate(document)
-    except OSError as error:
-        raise CasabinderError(f"the site configuration {file} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise CasabinderError(f"the site configuration {file} is not UTF-8 text; save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        raise CasabinderError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise CasabinderError(f"{file}: {where}: {first['msg']}") from error
+    site = read_document(file, Site, "the site configuration")
     return site.model_copy(
         update={
             "catalogues": tuple(file.parent / entry for entry in site.catalogues),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from registry_sync.errors import RegistryError
 from registry_sync.faults import RegistryFaultError
-from registry_sync.transport import ATTEMPTS
+from registry_sync.retries import ATTEMPTS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

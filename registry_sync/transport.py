@@ -10,17 +10,15 @@ What a request means is not known here (``client.py`` and ``upload.py`` know). T
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
-import random
 import ssl
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import httpx
@@ -30,18 +28,13 @@ from registry_sync.credentials import Credentials
 from registry_sync.errors import NotFoundError, RegistryAuthError, RegistryError
 from registry_sync.faults import RegistryFaultError, read_errors, read_retry_after
 from registry_sync.reference import DOCKER_HUB, validate_registry
+from registry_sync.retries import ATTEMPTS, Retries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-Result = TypeVar("Result")
-
-ATTEMPTS = 6
 ATTEMPTS_UNSEEN = 3  # for a registry that has never answered: more likely a wrong address than a passing fault
-BACKOFF_SECONDS = 0.5
-BACKOFF_SECONDS_MAX = 15.0
-RETRY_AFTER_SECONDS_MAX = 120.0
 REDIRECTS_MAX = 5
 PROBE_SECONDS = 5.0
 BODY_BYTES_MAX = 64 * 2**20
@@ -54,7 +47,6 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _log = logging.getLogger(__name__)
 logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs whole URLs, signed ones too
-_random = random.SystemRandom()
 
 
 @dataclass(frozen=True)
@@ -94,7 +86,7 @@ class RegistryTransport:
         self._scheme = "http" if insecure else None if insecure is None and self._loopback else "https"
         self._scheme_lock = threading.Lock()
         self._answered = False
-        self._sleep = sleep
+        self._retries = Retries(sleep)
         if credentials is None or isinstance(credentials, Credentials):
             given = credentials
             self._auth = Authenticator(registry, lambda _: given, self._fetch_token)
@@ -154,7 +146,7 @@ class RegistryTransport:
             finally:
                 response.close()
 
-        return self._retrying(once) if retry else once()
+        return self._retries.run(once, self._attempts) if retry else once()
 
     @contextmanager
     def stream(
@@ -178,7 +170,7 @@ class RegistryTransport:
                 raise
             return response
 
-        response = self._retrying(once)
+        response = self._retries.run(once, self._attempts)
         try:
             yield response
         finally:
@@ -193,26 +185,10 @@ class RegistryTransport:
 
     def pause(self, attempt: int, retry_after: float | None = None) -> None:
         """Sleep before try ``attempt + 1`` (``attempt`` counts from 1)."""
-        if retry_after is not None:
-            self._sleep(min(retry_after, RETRY_AFTER_SECONDS_MAX))
-        else:
-            limit = min(BACKOFF_SECONDS * 2 ** (attempt - 1), BACKOFF_SECONDS_MAX)
-            self._sleep(limit * _random.uniform(0.5, 1.0))
+        self._retries.pause(attempt, retry_after)
 
-    def _retrying(self, once: Callable[[], Result]) -> Result:
-        for attempt in itertools.count(1):
-            try:
-                return once()
-            except RegistryFaultError as fault:
-                if not fault.transient:
-                    raise
-                attempts = ATTEMPTS if self._answered else ATTEMPTS_UNSEEN
-                if attempt >= attempts:
-                    fault.args = (f"{fault} (tried {attempt} times)",)
-                    raise
-                _log.info("%s; try %d of %d failed", fault, attempt, attempts)
-                self.pause(attempt, fault.retry_after)
-        raise AssertionError("counting has no end")
+    def _attempts(self) -> int:
+        return ATTEMPTS if self._answered else ATTEMPTS_UNSEEN
 
     def _exchange(
         self,

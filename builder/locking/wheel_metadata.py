@@ -12,7 +12,6 @@ import io
 import json
 import ssl
 import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.parser import HeaderParser
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from builder.base import InstalledPackage
+from builder.damaged import DAMAGED_ARCHIVE
 from registry_sync.errors import CasabinderError
 from registry_sync.files import write_atomically
 from registry_sync.manifest import canonical_json
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _PARALLEL = 8
 _TAIL = 2**16  # bytes that are read from the end of a wheel at once
+_UNREADABLE: tuple[type[Exception], ...] = (*DAMAGED_ARCHIVE, ValueError, httpx.InvalidURL)
 _LARGEST = 4 * 2**20  # bytes of METADATA, or of a list of members
 _SECONDS = 20.0
 
@@ -135,7 +136,7 @@ def _remote(client: httpx.Client, package: LockedPackage) -> tuple[tuple[str, ..
                 text = content.read(_LARGEST).decode("utf-8", "replace")
     except (OSError, httpx.HTTPError):
         return True
-    except (EOFError, ValueError, NotImplementedError, httpx.InvalidURL, zipfile.BadZipFile, zlib.error):
+    except _UNREADABLE:
         return False
     message = HeaderParser().parsestr(text)
     requires = tuple(str(line) for line in message.get_all("Requires-Dist", []))

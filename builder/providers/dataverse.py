@@ -13,15 +13,15 @@ from urllib.parse import parse_qs, urlsplit
 
 from builder.providers.deposit import Deposit, DepositFile, checksum_of, deposited
 from builder.providers.described import reading
-from builder.providers.provider import DOI, Pasted, display, find_doi, wrong_spec
-from builder.repository.spec import RepoSpec
-from builder.repository.web import final_url, get_json, web_client
+from builder.providers.doi import find_doi, landing, parse_doi
+from builder.providers.provider import Pasted, display
+from builder.repository.web import get_json, web_client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from builder.repository.fetching import Fetching
-    from builder.repository.spec import Commit
+    from builder.repository.spec import Commit, RepoSpec
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,7 @@ class Dataverse:
 
     def parse(self, spec: str) -> RepoSpec:
         """Parse a DOI."""
-        if not DOI.fullmatch(spec):
-            raise wrong_spec(self.prefix, spec, "10.PREFIX/NAME")
-        return RepoSpec(f"{self.prefix}:{spec}")
+        return parse_doi(self.prefix, spec, "10.PREFIX/NAME")
 
     def pasted(self, url: str) -> Pasted | None:
         """Recognise a dataset's page, and any DOI: those of other archives were recognised before."""
@@ -72,7 +70,7 @@ class Dataverse:
         with web_client(fetching) as client:
             host = self.host
             if not host:
-                parts = urlsplit(final_url(client, f"{self.doi}/{doi}", f"DOI {doi}"))
+                parts = landing(client, self.doi, doi)
                 host = f"{parts.scheme}://{parts.netloc}"
             url = f"{host}/api/datasets/:persistentId/"
             answer = get_json(client, url, f"Dataverse dataset {doi}", {"persistentId": f"doi:{doi}"})

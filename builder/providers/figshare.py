@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from builder.providers.deposit import Deposit, DepositFile, checksum_of, deposited
 from builder.providers.described import reading
-from builder.providers.provider import DOI, Pasted, display, find_doi, wrong_spec
-from builder.repository.spec import RepositoryError, RepoSpec
-from builder.repository.web import final_url, get_json, web_client
+from builder.providers.doi import find_doi, landing_page, parse_doi
+from builder.providers.provider import Pasted, display
+from builder.repository.web import get_json, web_client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import httpx
 
     from builder.repository.fetching import Fetching
-    from builder.repository.spec import Commit
+    from builder.repository.spec import Commit, RepoSpec
 
 _NUMBER = re.compile(r"10\.\d+/m9\.figshare\.(?P<id>\d+)(?:\.v(?P<version>\d+))?", re.IGNORECASE)
 _PAGE = re.compile(r"/articles/(?:[^/]+/){0,2}(?P<id>\d+)(?:/(?P<version>\d+))?/?$")
@@ -55,9 +55,7 @@ class Figshare:
 
     def parse(self, spec: str) -> RepoSpec:
         """Parse a DOI."""
-        if not DOI.fullmatch(spec):
-            raise wrong_spec(self.prefix, spec, "10.6084/m9.figshare.NUMBER.vVERSION")
-        return RepoSpec(f"{self.prefix}:{spec}")
+        return parse_doi(self.prefix, spec, "10.6084/m9.figshare.NUMBER.vVERSION")
 
     def pasted(self, url: str) -> Pasted | None:
         """Recognise a DOI of Figshare's, bare or as URL, and an article's page."""
@@ -75,11 +73,7 @@ class Figshare:
         """Ask for the article."""
         doi = spec.url.partition(":")[2]
         with web_client(fetching) as client:
-            number = _NUMBER.fullmatch(doi) or _PAGE.search(
-                urlsplit(final_url(client, f"{self.doi}/{doi}", f"DOI {doi}")).path
-            )
-            if not number:
-                raise RepositoryError(f"the DOI {doi} does not lead to a Figshare article")
+            number = _NUMBER.fullmatch(doi) or landing_page(client, self.doi, doi, _PAGE, "a Figshare article")
             url = f"{self.host}/v2/articles/{number['id']}"
             what = f"Figshare article {number['id']}"
             asked = f"{url}/versions/{number['version']}" if number["version"] else url

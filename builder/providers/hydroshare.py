@@ -12,7 +12,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from builder.providers.deposit import Deposit, DepositFile, checksum_of, deposited
 from builder.providers.described import reading
-from builder.providers.provider import Pasted, display, find_doi, wrong_spec
+from builder.providers.doi import find_doi
+from builder.providers.provider import Pasted, display, wrong_spec
 from builder.repository.spec import RepositoryError, RepoSpec
 from builder.repository.web import get_json, web_client
 

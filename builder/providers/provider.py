@@ -6,7 +6,6 @@ BinderHub, so that its links work here. Parsing needs no network.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, unquote
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
     from builder.repository.fetching import Fetching
     from builder.repository.spec import Commit
-
-DOI = re.compile(r"10\.\d{4,9}/[^\s?#]+")
-_DOI_ADDRESS = re.compile(r"(?:https?://(?:dx\.)?doi\.org/|doi:)?(?P<doi>10\.\d{4,9}/[^\s?#]+?)/?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -74,12 +70,6 @@ def escaped_and_ref(prefix: str, spec: str, form: str) -> tuple[str, str]:
         hint = f"; did you mean {prefix}/{escaped}/HEAD?" if escaped else ""
         raise wrong_spec(prefix, spec, form, hint)
     return unquote(escaped), unquote(ref)
-
-
-def find_doi(text: str) -> str | None:
-    """Return the DOI that a text is: bare, ``doi:10...``, or a doi.org URL."""
-    match = _DOI_ADDRESS.fullmatch(unquote(text.strip()))
-    return match["doi"] if match else None
 
 
 def display(

@@ -8,16 +8,15 @@ more files or bytes than the site allows (counted as they come out, whatever the
 from __future__ import annotations
 
 import errno
-import lzma
 import posixpath
 import stat
 import struct
 import tarfile
 import zipfile
-import zlib
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from builder.damaged import DAMAGED_ARCHIVE
 from builder.repository.spec import RepositoryError
 from builder.repository.tree import EXECUTABLE, FILE, LINK, check_size
 
@@ -58,7 +57,7 @@ def unpack(archive: Path, directory: Path, where: str, fetching: Fetching) -> li
     unpacker = _Unpacker(archive, directory, where, fetching)
     try:
         members = list(unpacker.zip() if zipfile.is_zipfile(archive) else unpacker.tar())
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
+    except DAMAGED_ARCHIVE as error:
         raise RepositoryError(f"the archive of {where} is damaged: {error}") from error
     except (RuntimeError, ValueError, OverflowError, struct.error) as error:
         raise RepositoryError(f"the archive of {where} can't be unpacked: {error}") from error

@@ -13,15 +13,15 @@ from urllib.parse import quote, urlsplit
 
 from builder.providers.deposit import Deposit, DepositFile, checksum_of, deposited
 from builder.providers.described import reading
-from builder.providers.provider import DOI, Pasted, display, find_doi, wrong_spec
-from builder.repository.spec import RepositoryError, RepoSpec
-from builder.repository.web import final_url, get_json, web_client
+from builder.providers.doi import find_doi, landing_page, parse_doi
+from builder.providers.provider import Pasted, display
+from builder.repository.web import get_json, web_client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from builder.repository.fetching import Fetching
-    from builder.repository.spec import Commit
+    from builder.repository.spec import Commit, RepoSpec
 
 _NUMBER = re.compile(r"10\.\d+/zenodo\.(?P<id>\d+)", re.IGNORECASE)
 _PAGE = re.compile(r"/(?:api/)?records?/(?P<id>\d+)")
@@ -51,9 +51,7 @@ class Zenodo:
 
     def parse(self, spec: str) -> RepoSpec:
         """Parse a DOI."""
-        if not DOI.fullmatch(spec):
-            raise wrong_spec(self.prefix, spec, "10.5281/zenodo.NUMBER")
-        return RepoSpec(f"{self.prefix}:{spec}")
+        return parse_doi(self.prefix, spec, "10.5281/zenodo.NUMBER")
 
     def pasted(self, url: str) -> Pasted | None:
         """Recognise a DOI of Zenodo's, bare or as URL, and a record's page."""
@@ -72,11 +70,7 @@ class Zenodo:
         """Ask for the record."""
         doi = spec.url.partition(":")[2]
         with web_client(fetching) as client:
-            number = _NUMBER.fullmatch(doi) or _PAGE.search(
-                urlsplit(final_url(client, f"{self.doi}/{doi}", f"DOI {doi}")).path
-            )
-            if not number:
-                raise RepositoryError(f"the DOI {doi} does not lead to a Zenodo record")
+            number = _NUMBER.fullmatch(doi) or landing_page(client, self.doi, doi, _PAGE, "a Zenodo record")
             record = get_json(client, f"{self.host}/api/records/{number['id']}", f"Zenodo record {number['id']}")
         with reading("Zenodo"):
             identifier = str(record["id"])

@@ -5,6 +5,7 @@ Sources: the simple repository API, as HTML (PEP 503, PEP 592 and data-requires-
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass
@@ -50,8 +51,9 @@ def parse_page(body: bytes, content_type: str, url: str) -> list[IndexFile]:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise SourceBuildError(f"the package index answered {url} with JSON that is no project page") from error
     parser = _Anchors(url)
-    parser.feed(body.decode("utf-8", "replace"))
-    parser.close()
+    with contextlib.suppress(AssertionError):  # what html.parser raises for `<![x[`; the files before it count
+        parser.feed(body.decode("utf-8", "replace"))
+        parser.close()
     return parser.files
 
 

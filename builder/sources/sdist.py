@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import lzma
 import tarfile
 import zipfile
-import zlib
 from typing import TYPE_CHECKING
 
+from builder.damaged import DAMAGED_ARCHIVE
 from builder.sources.errors import SourceBuildError
 
 if TYPE_CHECKING:
@@ -19,9 +18,8 @@ MOST_UNPACKED = 2 * 2**30
 """Bytes of an unpacked tar that are looked through for pyproject.toml."""
 _LARGEST_TEXT = 2**20
 _MOST_MEMBERS = 100_000
-_DAMAGED: tuple[type[Exception], ...] = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
-_DAMAGED += (OSError, ValueError, NotImplementedError, RuntimeError)
-_DAMAGED += (AttributeError,)  # what tarfile raises for a gzip stream that ends within its header
+# AttributeError is what tarfile raises for a gzip stream that ends within its header.
+_DAMAGED: tuple[type[Exception], ...] = (*DAMAGED_ARCHIVE, OSError, ValueError, RuntimeError, AttributeError)
 
 
 def read_pyproject(archive: Path, subdirectory: str = "") -> bytes | None:

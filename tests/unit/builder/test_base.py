@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from unittest.mock import Mock
 
 import pytest
 
@@ -13,6 +12,7 @@ from registry_sync.errors import CasabinderError, NotFoundError
 from registry_sync.layout import LayoutStore
 from registry_sync.manifest import Manifest
 from tests.testbed.packages import built_wheel
+from tests.testbed.recorded_store import recorded
 from tests.testbed.tiny_base import REPOSITORY, TARGET, tiny_base
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def test_what_was_attached_is_read(base: Base) -> None:
 
 
 def test_a_base_that_was_read_before_is_one_request(base: Base, store: LayoutStore, tmp_path: Path) -> None:
-    counting = Mock(wraps=store)
+    counting, calls = recorded(store)
     again = load_base(counting, "registry.test", REPOSITORY, "current", tmp_path / "base-cache")
-    assert [call[0] for call in counting.method_calls] == ["get_manifest"]
+    assert [call.method for call in calls] == ["get_manifest"]
     assert (again.inventory, again.config, again.files) == (base.inventory, base.config, base.files)
 
 

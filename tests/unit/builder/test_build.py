@@ -12,7 +12,6 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from unittest.mock import Mock
 
 import pytest
 
@@ -25,6 +24,7 @@ from builder.verify import verify
 from registry_sync.errors import CasabinderError, NotFoundError
 from tests.testbed.git_repository import commit_files, git
 from tests.testbed.packages import built_wheel
+from tests.testbed.recorded_store import recorded
 from tests.unit.builder.conftest import Workbench, make_workbench
 from tests.unit.builder.layers.helpers import Found, read_layer
 
@@ -124,9 +124,9 @@ def test_what_the_record_says(workbench: Workbench) -> None:
 def test_the_same_again_costs_nothing(workbench: Workbench) -> None:
     first = workbench.run(FILES)
     workbench.index.asked.clear()
-    store = Mock(wraps=workbench.store)
+    store, calls = recorded(workbench.store)
     again = replace(workbench, facility=replace(workbench.facility, store=store)).run()
-    assert [call[0] for call in store.method_calls] == ["head_manifest"]
+    assert [call.method for call in calls] == ["head_manifest"]
     assert workbench.index.asked == []
     assert again.cached
     assert (again.digest, again.image, again.bytes["uploaded"]) == (first.digest, first.image, 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from unittest.mock import Mock
 
 import pytest
 
@@ -19,6 +18,7 @@ from builder.verify import verify
 from registry_sync.errors import CasabinderError
 from tests.testbed.git_repository import git
 from tests.testbed.packages import built_wheel
+from tests.testbed.recorded_store import recorded
 from tests.testbed.tiny_base import tiny_base
 from tests.unit.builder.conftest import CORE, FONTS, PLOTS, Workbench
 
@@ -75,17 +75,17 @@ def test_a_click_finds_the_new_image_and_no_layer_is_read(workbench: Workbench) 
     other = workbench.run()
     choice = patched(workbench, CORE, PLOTS, FONTS_PATCHED)
     offers = Bases((BaseOffer("patched", "3.13", choice), *Bases.only(workbench.choice).offers))
-    store = Mock(wraps=workbench.store)
+    store, calls = recorded(workbench.store)
     workbench.index.asked.clear()
     facility = replace(workbench.facility, store=store)
     moved = rebase(record.image, choice, facility, bases=offers, clock=lambda: 1e9)
-    read = {call.args[1] for call in store.read_blob.call_args_list}
+    read = {call.arguments[1] for call in calls if call.method == "read_blob"}
     assert not read & {layer.digest for layer in record.layers}
-    assert not store.open_blob.called
+    assert "open_blob" not in {call.method for call in calls}
     assert workbench.index.asked == []
-    assert {call.args[2] for call in store.mount_blob.call_args_list} == {NEW}
-    made = [call.args[1].size for call in store.put_blob.call_args_list]
-    assert len(store.method_calls) < 80
+    assert {call.arguments[2] for call in calls if call.method == "mount_blob"} == {NEW}
+    made = [call.arguments[1].size for call in calls if call.method == "put_blob"]
+    assert len(calls) < 80
     assert sum(made) < 50_000
     for bases in (Bases.only(choice), offers):
         found = build(RepoSpec(str(workbench.repository)), bases, workbench.facility)

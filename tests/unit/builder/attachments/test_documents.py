@@ -6,7 +6,6 @@ import base64
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from unittest.mock import Mock
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -29,6 +28,7 @@ from builder.repository.spec import RepoSpec
 from builder.verify import verify
 from registry_sync.errors import CasabinderError
 from tests.testbed.git_repository import git
+from tests.testbed.recorded_store import recorded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,7 +135,7 @@ def test_only_what_is_new_is_attached(workbench: Workbench) -> None:
     repository = first.image.partition("/")[2].rpartition(":")[0]
     before = {one.digest for one in workbench.store.referrers(repository, first.digest)}
     git(workbench.repository, "commit", "--quiet", "--amend", "-m", "other words")
-    store = Mock(wraps=workbench.store)
+    store, calls = recorded(workbench.store)
     replace(workbench, facility=replace(workbench.facility, store=store)).run()
     new = [one for one in workbench.store.referrers(repository, first.digest) if one.digest not in before]
     assert sorted(one.artifact_type or "" for one in new) == [
@@ -143,7 +143,7 @@ def test_only_what_is_new_is_attached(workbench: Workbench) -> None:
         "application/vnd.in-toto+json",
         "text/plain",
     ]
-    assert [call[0] for call in store.method_calls].count("put_referrers") == 1
+    assert [call.method for call in calls].count("put_referrers") == 1
 
 
 def pem(directory: Path, password: bytes | None = None, mode: int = 0o600) -> tuple[Path, Path]:

@@ -58,6 +58,10 @@ def test_json_that_is_no_page(body: bytes) -> None:
         parse_page(body, JSON, URL)
 
 
+def test_a_declaration_that_is_none_ends_the_page() -> None:
+    assert parse_page(f"{HTML}<![x[ <a href='late-1.0.tar.gz'>".encode(), "text/html", URL) == FILES
+
+
 @given(st.text() | st.sampled_from([HTML, HTML.replace("href", "HREF")]).flatmap(st.permutations).map("".join))
 def test_no_html_page_breaks_the_reader(text: str) -> None:
     for file in parse_page(text.encode("utf-8", "replace"), "text/html", URL):
