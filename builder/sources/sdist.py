@@ -18,8 +18,8 @@ MOST_UNPACKED = 2 * 2**30
 """Bytes of an unpacked tar that are looked through for pyproject.toml."""
 _LARGEST_TEXT = 2**20
 _MOST_MEMBERS = 100_000
-# AttributeError is what tarfile raises for a gzip stream that ends within its header.
-_DAMAGED: tuple[type[Exception], ...] = (*DAMAGED_ARCHIVE, OSError, ValueError, RuntimeError, AttributeError)
+# AttributeError and TypeError are what tarfile raises for a gzip stream that ends within its header.
+_DAMAGED: tuple[type[Exception], ...] = (*DAMAGED_ARCHIVE, OSError, ValueError, RuntimeError, AttributeError, TypeError)
 
 
 def read_pyproject(archive: Path, subdirectory: str = "") -> bytes | None:

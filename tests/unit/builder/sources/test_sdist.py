@@ -71,6 +71,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.binary(max_size=2000), suffix=st.sampled_from(sdist.SUFFIXES), cut=st.integers(0, 200))
 @example(data=b"\x04", suffix=".tar.gz", cut=3)
+@example(data=b"\x1f\x8b\x08", suffix=".tar.gz", cut=0)
 def test_damaged_archives_are_read_or_refused(tmp_path: Path, data: bytes, suffix: str, cut: int) -> None:
     path = tmp_path / f"y{suffix}"
     whole = archive(tmp_path, {"x/pyproject.toml": b"text"}, ".zip" if suffix == ".zip" else ".tar.gz").read_bytes()
