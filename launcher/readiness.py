@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 START_SECONDS = 120.0
 _PAUSE = 0.2
+_CHECK_SECONDS = 1.0  # asking an engine costs the processors on which the server is starting
 
 
 class NotReadyError(CasabinderError):
@@ -34,12 +35,14 @@ def wait_until_ready(
     ``check_alive`` is called again and again and raises when the server has ended. Raises :class:`NotReadyError` with
     one sentence when the session failed or the time is over.
     """
-    deadline = time.monotonic() + seconds
+    check, deadline = time.monotonic() + _CHECK_SECONDS, time.monotonic() + seconds
     headers = {"Authorization": f"token {token}"}
     # No proxy of the user's environment lies between this machine and itself.
     with httpx.Client(base_url=url, headers=headers, timeout=5.0, trust_env=False) as client:
         while missing := _missing(client, workers, with_workers=with_workers):
-            check_alive()
+            if time.monotonic() > check:
+                check_alive()
+                check = time.monotonic() + _CHECK_SECONDS
             if time.monotonic() > deadline:
                 raise NotReadyError(f"after {seconds:.0f} s {missing}")
             time.sleep(_PAUSE)

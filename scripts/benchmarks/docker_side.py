@@ -139,7 +139,7 @@ class Engine:
 
     def clean(self) -> None:
         """Take the benchmark's images and its records of the build cache out of the engine."""
-        ours = {image.rpartition(":")[0] for image in self._images}
+        ours = {image.partition("@")[0] if "@" in image else image.rpartition(":")[0] for image in self._images}
         listing = "{{.Repository}} {{.Repository}}:{{.Tag}} {{.Repository}}@{{.Digest}}"
         for line in _said("docker", "images", "--digests", "--format", listing).splitlines():
             repository, *references = line.split()

@@ -136,6 +136,11 @@ def test_the_dashboard_is_behind_the_token(server: Server) -> None:
     assert ask(server, session["dashboard"]).status_code in (302, 403)
 
 
+def test_the_page_finds_the_dask_panel_that_is_loaded_late(server: Server) -> None:
+    assert ask(server, "dask/clusters", server.token).json() == []
+    assert ask(server, "dask/clusters").status_code == 403
+
+
 def test_a_kernel_and_the_workers_are_one_environment(server: Server, record: ImageRecord) -> None:
     code = """
 import helper, json, os

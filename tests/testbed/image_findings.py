@@ -90,6 +90,7 @@ def look_at(
                 if code and not error:
                     error = kernel.run(code, seconds=120).error
         finally:
+            docker("stop", "--time", "0", server.name)  # how a server ends by itself is tested elsewhere
             servers.stop(cache, [server.name])
     finally:
         forget(image)

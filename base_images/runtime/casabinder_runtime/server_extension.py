@@ -23,6 +23,7 @@ from traitlets import Unicode
 
 from casabinder_runtime.errors import CasabinderError, IdentityError
 from casabinder_runtime.identity import IDENTITY_FILE, read_identity
+from casabinder_runtime.late_extension import LateExtension
 from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig
 from casabinder_runtime.ports import DASHBOARD_PORT, LOOPBACK, SCHEDULER_PORT, first_free_port
 from casabinder_runtime.session_directory import (
@@ -185,9 +186,8 @@ class CasabinderApp(ExtensionApp):
             return self._session.report(env_id)
         return SessionReport("failed" if self._problem else "off", env_id, message=self._problem)
 
-    async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:  # noqa: ARG002
-        if self._session is not None:
-            self._watch = asyncio.create_task(self._follow(self._session))
+    async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
+        self._watch = asyncio.create_task(self._follow(self._session, LateExtension(serverapp)))
 
     async def stop_extension(self) -> None:
         """Called when the server stops."""
@@ -205,7 +205,13 @@ class CasabinderApp(ExtensionApp):
         self._session = SessionProcess.start(python, repository, Path(self.identity), os.environ)
         self._set_kernel_environment(f"tls://{LOOPBACK}:{self._session.port}")
 
-    async def _follow(self, session: SessionProcess) -> None:
+    async def _follow(self, session: SessionProcess | None, late: LateExtension) -> None:
+        """See the session started, then prepare what can wait."""
+        if session is not None:
+            await self._see_started(session)
+        await late.prepare()
+
+    async def _see_started(self, session: SessionProcess) -> None:
         """Correct the address that kernels get, should the port have been taken meanwhile."""
         address = await session.wait_until_started()
         report = self.report()

@@ -59,6 +59,8 @@ class LocalPool:
         return {
             "nthreads": self.threads,
             "memory_limit": self.memory,
+            # Bokeh takes as long to import as all else a worker needs; no link leads to the pages of a single worker.
+            "dashboard": False,
             "security": session.tls.security("worker"),
             "preload": ["casabinder_runtime.guard", "casabinder_runtime.workplace"],
             "preload_argv": ["--identity", str(session.identity_file)],

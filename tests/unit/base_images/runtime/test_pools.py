@@ -58,6 +58,7 @@ def test_local_workers_are_guarded_and_find_the_repository(tmp_path: Path) -> No
     assert options == {
         "nthreads": 2,
         "memory_limit": "1GB",
+        "dashboard": False,
         "preload": ["casabinder_runtime.guard", "casabinder_runtime.workplace"],
         "preload_argv": ["--identity", "/etc/casabinder/env.json"],
         "env": {"CASABINDER_ENV_ID": "5ca1ab1e5ca1ab1e", "REPO_DIR": "/srv/repo"},

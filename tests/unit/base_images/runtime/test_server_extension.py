@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from casabinder_runtime.late_extension import EXTENSION
 from casabinder_runtime.server_extension import kernel_environment
 
 RUNTIME = Path(__file__).parents[4] / "base_images" / "runtime"
@@ -24,6 +25,11 @@ def test_kernels_are_told_everything_dask_needs() -> None:
 def test_the_wheel_enables_the_extension() -> None:
     config = json.loads((RUNTIME / "etc/jupyter/jupyter_server_config.d/casabinder_runtime.json").read_text())
     assert config == {"ServerApp": {"jpserver_extensions": {"casabinder_runtime.server_extension": True}}}
+
+
+def test_the_wheel_turns_off_what_is_loaded_later() -> None:
+    config = json.loads((RUNTIME / "etc/jupyter/jupyter_server_config.json").read_text())
+    assert config == {"ServerApp": {"jpserver_extensions": {EXTENSION: False}}}
 
 
 @pytest.mark.parametrize(
