@@ -66,10 +66,12 @@ def build(
     *,
     options: BuildOptions = DEFAULTS,
     rebuild: bool = False,
+    commit: Commit | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ImageRecord:
     """Build ``spec`` on one of ``bases``, push it, and return its record. ``rebuild`` does not take what is there.
 
+    ``commit`` is what ``spec.ref`` was resolved to before: just that is built, wherever the ref has gone since.
     Raises :class:`CasabinderError` (of many kinds) with one sentence for the user; nothing half-made is left.
     """
     began, started = time.monotonic(), clock()
@@ -77,7 +79,7 @@ def build(
     log = BuildLog(report, {spec.public_url: public_address(spec.public_url)})
     phases = Phases(log)
     with phases.phase("resolve", f"resolving {spec.ref} of {spec.public_url}") as progress:
-        commit = resolve_ref(spec, facility.fetching)
+        commit = commit or resolve_ref(spec, facility.fetching)
         progress.summary = f"commit {commit.id[:12]}"
     repository = facility.repository(spec.slug)
     alias = commit_alias(commit.id, spec.subdirectory, bases, options)

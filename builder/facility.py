@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Facility:
     """Where a builder works: the store that images go to (``registry`` is its name, ``prefix`` comes before every
-    repository), the local cache, and the package index."""
+    repository), the local cache, the package index, and a directory for big temporary files (``None``: the cache)."""
 
     store: Store
     registry: str
@@ -38,6 +38,7 @@ class Facility:
     fetching: Fetching = field(default_factory=Fetching)
     signer: Signer | None = None
     compression: Compression = "gzip"
+    scratch: Path | None = None
 
     def repository(self, name: str) -> str:
         """Return a repository's full name below the prefix."""

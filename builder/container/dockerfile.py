@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.container.engine import EngineError, docker, docker_lines, explain_pull
-from builder.container.step import StepError, cpus, label, remove_leftovers, require_engine
+from builder.container.step import StepError, cpus, labels, remove_leftovers, require_engine
 from builder.layers.archive import write_layer
 from builder.layers.tree import tree_entries
 
@@ -75,7 +75,7 @@ def _command(path: str, identity: Path, allowed: ContainerLimits) -> list[str]:
         "--pull",  # a tag means what the registry says, not what this engine happened to keep
         f"--file={path}",
         f"--iidfile={identity}",
-        f"--label={label(allowed)}",
+        *labels(allowed),
         f"--memory={allowed.memory}",
         f"--memory-swap={allowed.memory}",
         f"--cpu-period={_PERIOD}",

@@ -80,7 +80,8 @@ class ContainerLimits:
 
     ``memory`` and ``disk`` (scratch space, which counts as memory too where it is a tmpfs) are bytes, ``seconds`` is
     wall-clock time. With ``engine`` false no container is ever started. ``network`` is of the steps of a repository
-    (``apt.txt``, ``postBuild``, ``Dockerfile``): the engine's default one, or none.
+    (``apt.txt``, ``postBuild``, ``Dockerfile``): the engine's default one, or none. ``build`` names the build: it is on
+    all that is made in the engine, so that what a killed build leaves can be found.
     """
 
     engine: bool = True
@@ -90,6 +91,7 @@ class ContainerLimits:
     seconds: int = 1800
     disk: int = 2 * 2**30
     network: Literal["default", "none"] = "default"
+    build: str = ""
 
 
 class EngineError(CasabinderError):

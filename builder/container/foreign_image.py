@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from builder.container.dockerfile import built_image
 from builder.container.image_check import ImageFacts, check_image, look_into, offers_workers
 from builder.container.saved_layers import rewrite_layer, save_image
-from builder.container.step import LABEL
+from builder.container.step import BUILD_LABEL, LABEL
 from builder.image import Image, ImageSettings, Parent, make_image
 from builder.layers.layer import RECIPE, Entry
 from builder.plan import IDENTITY_FILE
@@ -51,7 +51,7 @@ def make_foreign_image(
     facility.cache.mkdir(parents=True, exist_ok=True)
     with (
         built_image(planned.tree, path, limits, say) as built,
-        tempfile.TemporaryDirectory(prefix=".saved-", dir=facility.cache) as scratch,
+        tempfile.TemporaryDirectory(prefix=".saved-", dir=facility.scratch or facility.cache) as scratch,
     ):
         facts = look_into(built, path, limits)
         for note in check_image(facts, path):
@@ -65,6 +65,11 @@ def foreign_record(record: ImageRecord, path: str, image: Image) -> ImageRecord:
     python = image.manifest.annotations.get(PYTHON_ANNOTATION, "")
     packages = dict.fromkeys(record.packages, 0)
     return replace(record, base=BaseFacts("Dockerfile", path, "", python), packages=packages)
+
+
+def foreign(record: ImageRecord) -> bool:
+    """Return whether the record is of an image with a Dockerfile."""
+    return record.base.name == "Dockerfile"
 
 
 def foreign_facts(image: Image, planned: BuildPlan) -> tuple[LayerFacts, ...]:
@@ -127,7 +132,8 @@ def _identity_layer(planned: BuildPlan, facts: ImageFacts, facility: Facility) -
 
 def _image(saved: SavedImage, below: int, layers: list[Layer], facts: ImageFacts, planned: BuildPlan) -> Image:
     run = dict(saved.config.get("config") or {})
-    run["Labels"] = {name: value for name, value in (run.get("Labels") or {}).items() if name != LABEL}
+    ours = (LABEL, BUILD_LABEL)
+    run["Labels"] = {name: value for name, value in (run.get("Labels") or {}).items() if name not in ours}
     base = planned.base
     rootfs = {"type": "layers", "diff_ids": [layer.diff_id for layer in saved.layers[:below]]}
     history = list(base.config.get("history") or ()) if below else []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.container.engine import EngineError, docker, docker_lines
-from builder.container.step import StepError, label, limits
+from builder.container.step import StepError, labels, limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,7 +61,7 @@ def look_into(image: str, path: str, allowed: ContainerLimits) -> ImageFacts:
     """
     name = f"casabinder-check-{uuid.uuid4().hex}"
     options = [option for option in limits(allowed) if option not in ("--network", "none")]
-    command = ["run", f"--name={name}", f"--label={label(allowed)}", *options, "--network=none", "--cap-drop=ALL"]
+    command = ["run", f"--name={name}", *labels(allowed), *options, "--network=none", "--cap-drop=ALL"]
     command += [f"--env=CASABINDER_PROGRAM={_PROGRAM}", "--entrypoint=/bin/sh", image, "-c", _SCRIPT]
     lines = []
     try:

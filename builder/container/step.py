@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 LABEL = "org.casabinder.step-ends"
 """On containers and images that a build makes: the time (seconds since 1970) after which nobody needs them."""
+BUILD_LABEL = "org.casabinder.build"
+"""On the same, if the build has a name: :attr:`ContainerLimits.build`."""
+_PASSING_LABEL = "org.casabinder.passing"  # on a container: its image was brought here for it and goes with it
+_MADE = ((("ps", "--all"), ("rm", "--force", "--volumes")), (("images",), ("rmi", "--force")))
 _GRACE = 600.0
 # What installing Debian packages needs of root's rights; the user's own scripts get none.
 _ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID")
@@ -67,7 +71,7 @@ def finished_container(step: Step, allowed: ContainerLimits, say: Callable[[str]
     pull(step.image)
     name = f"casabinder-step-{uuid.uuid4().hex}"
     try:
-        docker(*_create(name, step, allowed))
+        docker(*_create(name, step, allowed, passing=step.passing and not known))
         _run(name, step, allowed, say)
         yield name
     finally:
@@ -92,12 +96,24 @@ def require_engine(what: str, allowed: ContainerLimits) -> None:
 def remove_leftovers(now: float | None = None) -> None:
     """Remove containers and images of builds that were killed: those whose time is long over."""
     moment = time.time() if now is None else now
-    for listing, removal in ((("ps", "--all"), ("rm", "--force", "--volumes")), (("images",), ("rmi", "--force"))):
-        for identifier in docker(*listing, "--quiet", "--no-trunc", "--filter", f"label={LABEL}").split():
+    _remove(LABEL, lambda labels: float(labels[LABEL]) + _GRACE < moment)
+
+
+def remove_made_by(build: str) -> None:
+    """Remove the containers and images of one build, which has ended; raise :class:`EngineError` without an engine."""
+    _remove(f"{BUILD_LABEL}={build}", lambda _: True)
+
+
+def _remove(labelled: str, unwanted: Callable[[Mapping[str, str]], bool]) -> None:
+    for listing, removal in _MADE:
+        for identifier in docker(*listing, "--quiet", "--no-trunc", "--filter", f"label={labelled}").split():
             with contextlib.suppress(EngineError, ValueError, KeyError, IndexError):
                 (document,) = docker_json("inspect", identifier)
-                if float(document["Config"]["Labels"][LABEL]) + _GRACE < moment:
+                labels = document["Config"]["Labels"]
+                if unwanted(labels):
                     docker(*removal, identifier)
+                    if _PASSING_LABEL in labels:
+                        docker("rmi", labels[_PASSING_LABEL])
 
 
 def limits(allowed: ContainerLimits) -> list[str]:
@@ -113,9 +129,10 @@ def limits(allowed: ContainerLimits) -> list[str]:
     ]
 
 
-def label(allowed: ContainerLimits) -> str:
-    """Return the label of what a build makes in the engine now."""
-    return f"{LABEL}={time.time() + allowed.seconds:.0f}"
+def labels(allowed: ContainerLimits) -> list[str]:
+    """Return the options that label what a build makes in the engine now."""
+    named = [f"--label={BUILD_LABEL}={allowed.build}"] if allowed.build else []
+    return [f"--label={LABEL}={time.time() + allowed.seconds:.0f}", *named]
 
 
 def _is_there(image: str) -> bool:
@@ -126,12 +143,13 @@ def _is_there(image: str) -> bool:
     return True
 
 
-def _create(name: str, step: Step, allowed: ContainerLimits) -> list[str]:
+def _create(name: str, step: Step, allowed: ContainerLimits, *, passing: bool) -> list[str]:
     rights = [f"--cap-add={right}" for right in _ROOT_CAPABILITIES] if step.user == "root" else []
     return [
         "create",
         f"--name={name}",
-        f"--label={label(allowed)}",
+        *labels(allowed),
+        *([f"--label={_PASSING_LABEL}={step.image}"] if passing else []),
         "--log-driver=none",
         "--cap-drop=ALL",
         *rights,

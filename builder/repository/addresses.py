@@ -18,7 +18,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from builder.repository.spec import ARCHIVES, SCP_LIKE, RepositoryError
+from builder.repository.spec import ARCHIVES, SCP_LIKE, NotAllowedError, UnreachableError
 
 if TYPE_CHECKING:
     from builder.repository.fetching import Fetching
@@ -45,7 +45,7 @@ def comparable(url: str) -> str:
 
 
 def check_lists(url: str, fetching: Fetching) -> None:
-    """Raise :class:`RepositoryError` when the site's lists do not let the repository through; ``deny`` wins."""
+    """Raise :class:`NotAllowedError` when the site's lists do not let the repository through; ``deny`` wins."""
     name = comparable(url)
 
     def matched(patterns: tuple[str, ...]) -> bool:
@@ -53,9 +53,9 @@ def check_lists(url: str, fetching: Fetching) -> None:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in plain)
 
     if matched(fetching.deny):
-        raise RepositoryError(f"this site does not build {name}; ask its administrator why")
+        raise NotAllowedError(f"this site does not build {name}; ask its administrator why")
     if fetching.allow and not matched(fetching.allow):
-        raise RepositoryError(f"this site builds only repositories of its list, and {name} is not on it")
+        raise NotAllowedError(f"this site builds only repositories of its list, and {name} is not on it")
 
 
 def host_and_port(location: str) -> tuple[str, int]:
@@ -82,11 +82,12 @@ def is_public(address: str) -> bool:
 def checked_addresses(host: str, port: int, fetching: Fetching) -> tuple[str, ...]:
     """Return the IP addresses that ``host`` may be asked at; ``()`` when anybody may resolve it as they like.
 
-    Raises :class:`RepositoryError` when the host has no address, or one that is not public and the site forbids it.
+    Raises :class:`UnreachableError` when the host has no address, and :class:`NotAllowedError` when it has one that is
+    not public and the site forbids it.
     """
     if fetching.private_addresses:
         return ()
-    refused = RepositoryError(
+    refused = NotAllowedError(
         f"{host} is an address of the local network, and this site does not fetch from there; an administrator "
         "can allow it with `repositories: {private_addresses: true}` in site.yaml"
     )
@@ -95,7 +96,7 @@ def checked_addresses(host: str, port: int, fetching: Fetching) -> tuple[str, ..
     except (OSError, UnicodeError) as error:
         if behind_proxy(host) and not host.rstrip(".").lower().endswith("localhost"):
             return ()  # only the proxy resolves names of the outside
-        raise RepositoryError(f"{host} can't be reached; check the address and the network") from error
+        raise UnreachableError(f"{host} can't be reached; check the address and the network") from error
     addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
     if not all(is_public(address) for address in addresses):
         raise refused

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.providers.deposit import write_deposit
 from builder.providers.known import archives
@@ -24,11 +25,23 @@ from builder.repository.cache import CachedRepository, bound
 from builder.repository.fetching import Fetching
 from builder.repository.git import GitError, git
 from builder.repository.lfs import with_lfs_objects
-from builder.repository.remote import DAMAGED, check_location, connect, explain, fetch_commit, list_refs, too_big
+from builder.repository.remote import (
+    DAMAGED,
+    check_location,
+    connect,
+    explain,
+    explained,
+    fetch_commit,
+    list_refs,
+    too_big,
+)
 from builder.repository.spec import COMMIT_ID, Commit, RepositoryError, RepoSpec
 from builder.repository.submodules import DEEPEST, MOST_SUBMODULES, fetch_submodule, submodules
 from builder.repository.tree import SUBMODULE, Tree, TreeFile, list_files, write_tree
 from registry_sync.files import disk_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,39}")
 _DEFAULTS = Fetching()
@@ -46,10 +59,22 @@ def resolve_ref(spec: RepoSpec, fetching: Fetching = _DEFAULTS) -> Commit:
     _check_directory(spec)
     if COMMIT_ID.fullmatch(spec.ref):
         return Commit(spec, spec.ref, spec.ref)
+    return named_commit(spec, remote_refs(spec, fetching))
+
+
+def remote_refs(spec: RepoSpec, fetching: Fetching) -> dict[str, str]:
+    """Ask a git repository for its refs (name to object id); raise :class:`RepositoryError` if it can't be read."""
     try:
         _, refs = list_refs(connect(spec.location, fetching, local=True), fetching)
     except GitError as error:
-        raise RepositoryError(explain(error, spec.public_url)) from error
+        raise explained(error, spec.public_url) from error
+    return refs
+
+
+def named_commit(spec: RepoSpec, refs: Mapping[str, str]) -> Commit:
+    """Return the commit that ``spec.ref`` names among a repository's refs; raise :class:`RepositoryError` if none."""
+    if COMMIT_ID.fullmatch(spec.ref):
+        return Commit(spec, spec.ref, spec.ref)
     if spec.ref == "HEAD":
         if "HEAD" not in refs:
             raise RepositoryError(f"{spec.public_url} has no default branch; give one with --ref")
@@ -169,7 +194,7 @@ def _check_directory(spec: RepoSpec) -> None:
         )
 
 
-def _similar(ref: str, refs: dict[str, str]) -> str:
+def _similar(ref: str, refs: Mapping[str, str]) -> str:
     from difflib import get_close_matches
 
     names = {

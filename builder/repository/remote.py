@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 from builder.repository import credential
 from builder.repository.addresses import SCHEMES, check_lists, checked_addresses, host_and_port
 from builder.repository.git import GitError, git
-from builder.repository.spec import COMMIT_ID, SCP_LIKE, RepositoryError, RepoSpec
+from builder.repository.spec import COMMIT_ID, SCP_LIKE, RepositoryError, RepoSpec, UnreachableError
 from builder.repository.web import redirect_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from builder.repository.git import Settings
 
 _MOST_REDIRECTS = 5
+_LISTING_SECONDS = 60
+# A service has no keys or passwords of its own to show: what it could read with them is not public.
+_NOBODY = {"HOME": "/nonexistent", "GIT_CONFIG_GLOBAL": "/dev/null"}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:.]+")
 _REDIRECTED = re.compile(r"returned error: 30[12378]\b")
@@ -71,6 +75,8 @@ def check_location(location: str, fetching: Fetching, *, local: bool) -> str:
                 f"{public} is a directory of this machine, which is not fetched from here; give a URL"
             )
         return scheme
+    if scheme == "ssh" and not fetching.local:
+        raise RepositoryError(f"{public} is for people with an ssh key, which a service has not; give the https URL")
     _check_userinfo(location, scheme)
     host, _ = host_and_port(location)
     # Programs read anything else in ways of their own: what is checked would not be what is asked.
@@ -88,6 +94,7 @@ def connect(location: str, fetching: Fetching, *, local: bool) -> Remote:
     public = spec.public_url
     scheme = check_location(location, fetching, local=local)
     environment = {"GIT_SSL_CAINFO": str(fetching.ca_bundle)} if fetching.ca_bundle else {}
+    environment |= {} if fetching.local else _NOBODY
     if spec.is_local or scheme == "file":
         return Remote(spec.location, public, (), environment)
     host, port = host_and_port(location)
@@ -129,7 +136,9 @@ def _credential(location: str, scheme: str, fetching: Fetching) -> Settings:
 
 def list_refs(remote: Remote, fetching: Fetching) -> tuple[Remote, dict[str, str]]:
     """Return the remote's refs (name to object id), and the remote that answered in the end."""
-    remote, listing = _ask(remote, fetching, lambda there: _git(None, there, "ls-remote", "--", there.location))
+    watch = _Deadline(remote, _LISTING_SECONDS).check
+    listing_of = ("ls-remote", "--")
+    remote, listing = _ask(remote, fetching, lambda there: _git(None, there, *listing_of, there.location, watch=watch))
     refs = {}
     for line in listing.decode(errors="replace").splitlines():
         object_id, _, name = line.partition("\t")
@@ -219,8 +228,20 @@ def too_big(public: str, limit: int) -> RepositoryError:
     )
 
 
-def _git(git_dir: Path | None, remote: Remote, *arguments: str) -> bytes:
-    return git(git_dir, *arguments, settings=remote.settings, environment=remote.environment)
+class _Deadline:
+    """Ends what a host keeps waiting for longer than ``seconds``."""
+
+    def __init__(self, remote: Remote, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self._remote = remote
+
+    def check(self) -> None:
+        if time.monotonic() > self._end:
+            raise UnreachableError(f"{self._remote.public} does not answer; try again later")
+
+
+def _git(git_dir: Path | None, remote: Remote, *arguments: str, watch: Callable[[], None] | None = None) -> bytes:
+    return git(git_dir, *arguments, settings=remote.settings, environment=remote.environment, watch=watch)
 
 
 def _ask(remote: Remote, fetching: Fetching, question: Callable[[Remote], bytes]) -> tuple[Remote, bytes]:
@@ -237,6 +258,13 @@ def _ask(remote: Remote, fetching: Fetching, question: Callable[[Remote], bytes]
                 raise
             remote = replace(connect(base, fetching, local=False), public=remote.public)
     raise RepositoryError(f"{remote.public} redirects in circles; check the address")
+
+
+def explained(error: GitError, where: str) -> RepositoryError:
+    """Return the error for what git said about the repository ``where`` when its refs were asked for."""
+    answered = any(text in error.said for text in (*_WANTS_LOGIN, *_MISSING, "404"))
+    kind = UnreachableError if not answered and any(text in error.said for text in _UNREACHABLE) else RepositoryError
+    return kind(explain(error, where))
 
 
 def explain(error: GitError, where: str) -> str:

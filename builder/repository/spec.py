@@ -28,6 +28,14 @@ class RepositoryError(CasabinderError):
     """A repository, a ref or a tree in it that can't be had."""
 
 
+class NotAllowedError(RepositoryError):
+    """A repository that the site does not fetch, whether it exists or not."""
+
+
+class UnreachableError(RepositoryError):
+    """A host that does not answer: whether it has the repository is not known."""
+
+
 @dataclass(frozen=True)
 class RepoSpec:
     """What a user asked for: a git URL, a path or a record, a ref, and a directory where environment files are."""

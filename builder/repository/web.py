@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from builder.repository.addresses import behind_proxy, checked_addresses
-from builder.repository.spec import RepositoryError
+from builder.repository.spec import RepositoryError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,7 +90,7 @@ def web_client(fetching: Fetching) -> Iterator[httpx.Client]:
                 host = error.request.headers.get("Host", error.request.url.host)
             except RuntimeError:
                 host = "the repository's host"
-            raise RepositoryError(f"{host} can't be reached; check the address and the network") from error
+            raise UnreachableError(f"{host} can't be reached; check the address and the network") from error
 
 
 def _hook(request: httpx.Request, fetching: Fetching) -> None:

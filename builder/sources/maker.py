@@ -330,7 +330,7 @@ class SourceWheelMaker:
         )
 
     def _scratch(self) -> Path:
-        directory = self.facility.cache / "made-wheels"
+        directory = self.facility.scratch or self.facility.cache / "made-wheels"
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 

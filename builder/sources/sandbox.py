@@ -25,7 +25,7 @@ from importlib import resources
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from builder.container.engine import EngineError, docker, docker_pipe, pull
-from builder.container.step import label, limits
+from builder.container.step import labels, limits
 from builder.layers.archive import write_layer
 from builder.layers.grouping import merge_entries
 from builder.layers.layer import Entry
@@ -176,7 +176,7 @@ class Sandbox:
         program = resources.files("builder.sources").joinpath("driver.py").read_text(encoding="utf-8")
         disk = self.limits.disk
         return [
-            *("run", "--rm", "--interactive", "--name", name, "--label", label(self.limits), "--hostname", "build"),
+            *("run", "--rm", "--interactive", "--name", name, *labels(self.limits), "--hostname", "build"),
             *limits(replace(self.limits, network="none")),
             *("--cap-drop", "ALL", "--read-only", "--user", "1000:1000", "--workdir", "/"),
             *("--tmpfs", f"/build:rw,exec,nosuid,nodev,size={disk},mode=0755,uid=1000,gid=1000"),

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.build import dry_run
+from builder.build import build, dry_run
 from builder.facility import Bases
 from builder.layers.errors import LayerError
 from builder.record import read_lock, read_records
-from builder.repository.spec import RepoSpec
+from builder.repository.spec import Commit, RepoSpec
 from builder.verify import verify
 from registry_sync.errors import CasabinderError, NotFoundError
 from tests.testbed.git_repository import commit_files, git
@@ -52,6 +52,14 @@ def layers_of(workbench: Workbench, record: ImageRecord) -> list[dict[str, Found
         read_layer(workbench.store.read_blob(repository, layer.digest))
         for layer in manifest_of(workbench, record).layers
     ]
+
+
+def test_a_commit_that_was_resolved_before_is_built_wherever_its_branch_has_gone(workbench: Workbench) -> None:
+    first = commit_files(workbench.repository, {"a.py": "1\n"})
+    commit_files(workbench.repository, {"a.py": "2\n"})
+    spec = RepoSpec(str(workbench.repository), "main")
+    record = build(spec, Bases.only(workbench.choice), workbench.facility, commit=Commit(spec, first, "main"))
+    assert (record.commit, record.ref) == (first, "main")
 
 
 def test_the_image_of_a_tiny_base_has_always_the_same_digest(workbench: Workbench) -> None:

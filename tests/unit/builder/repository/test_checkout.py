@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from builder.repository.checkout import checkout, resolve_ref
 from builder.repository.fetching import Fetching
-from builder.repository.spec import Commit, RepositoryError, RepoSpec
+from builder.repository.spec import Commit, RepositoryError, RepoSpec, UnreachableError
 from registry_sync.reference import validate_repository
 from tests.testbed.git_repository import commit_files, git
 
@@ -176,6 +177,18 @@ class TestAddresses:
         for url in (str(repository), f"file://{repository}"):
             with pytest.raises(RepositoryError, match="is a directory of this machine"):
                 resolve_ref(RepoSpec(url), Fetching(local=False))
+
+    @pytest.mark.parametrize("url", ["git@github.com:team/repo", "ssh://git@github.com/team/repo"])
+    def test_a_service_has_no_ssh_keys(self, url: str) -> None:
+        with pytest.raises(RepositoryError, match="which a service has not; give the https URL"):
+            resolve_ref(RepoSpec(url), Fetching(local=False))
+
+    def test_a_host_that_keeps_us_waiting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("builder.repository.remote._LISTING_SECONDS", 0.2)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}/repo"
+            with pytest.raises(UnreachableError, match="does not answer; try again later"):
+                resolve_ref(RepoSpec(url), Fetching(private_addresses=True))
 
 
 class TestSlug:
