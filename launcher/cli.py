@@ -89,6 +89,15 @@ def _parser() -> argparse.ArgumentParser:
     stop.add_argument("--all", action="store_true", help="stop all of them")
     stop.set_defaults(load=_stop)
 
+    serve = commands.add_parser("serve", help="run a facility: page, API, JupyterHub", parents=[_configured()])
+    serve.add_argument("--port", type=_count, metavar="PORT", help="its one port (default: the site's; 0: a free one)")
+    modes = serve.add_mutually_exclusive_group()
+    modes.add_argument(
+        "--anonymous", dest="mode", action="store_const", const="anonymous", help="everybody gets a temporary user"
+    )
+    modes.add_argument("--login", dest="mode", action="store_const", const="login", help="people log in")
+    serve.set_defaults(load=_serve, registry=None)
+
     verify = commands.add_parser("verify", help="make an image again and compare the digests", parents=[common])
     verify.add_argument("image", metavar="IMAGE", help="HOST/NAME:TAG or HOST/NAME@DIGEST of an image built here")
     verify.add_argument("--key", type=Path, metavar="FILE", help="public key (PEM) that must have signed the image")
@@ -130,17 +139,29 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("name", metavar="NAME")
     push.add_argument("target", metavar="HOST/PREFIX", help="the other registry, or oci:DIRECTORY")
     push.set_defaults(load=_base("push_base"))
+
+    site = commands.add_parser("site", help="check the site's configuration, print its schema")
+    sites = site.add_subparsers(dest="site_command", required=True, metavar="COMMAND")
+    check = sites.add_parser("check", help="say whether site.yaml can be used", parents=[_configured()])
+    check.set_defaults(load=_site("check_site"), registry=None)
+    schema = sites.add_parser("schema", help="print the JSON schema of site.yaml", parents=[_configured()])
+    schema.set_defaults(load=_site("print_schema"), registry=None)
     return parser
 
 
+def _configured() -> argparse.ArgumentParser:
+    configured = argparse.ArgumentParser(add_help=False)
+    configured.add_argument("--site", type=Path, metavar="FILE", help="the site's configuration (default: see docs)")
+    configured.add_argument("--debug", action="store_true", help="log what is done, and show where an error came from")
+    return configured
+
+
 def _common() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--site", type=Path, metavar="FILE", help="the site's configuration (default: see docs)")
+    common = argparse.ArgumentParser(add_help=False, parents=[_configured()])
     common.add_argument(
         "--registry", metavar="HOST/PREFIX", help="where images go, or oci:DIRECTORY (default: the site's)"
     )
     common.add_argument("--json", action="store_true", help="print JSON on standard output")
-    common.add_argument("--debug", action="store_true", help="log what is done, and show where an error came from")
     return common
 
 
@@ -213,6 +234,21 @@ def _stop() -> Command:
     from launcher.server_commands import stop
 
     return stop
+
+
+def _serve() -> Command:
+    from launcher.serve_commands import serve_facility
+
+    return serve_facility
+
+
+def _site(name: str) -> Callable[[], Command]:
+    def load() -> Command:
+        from launcher import serve_commands
+
+        return getattr(serve_commands, name)  # type: ignore[no-any-return]
+
+    return load
 
 
 def _inspect(name: str) -> Callable[[], Command]:

@@ -111,12 +111,7 @@ def describe(record: ImageRecord, options: LaunchOptions, name: str, owner: str)
     own = {
         "BINDER_REF_URL": commit_url(record.repo, record.commit),
         "BINDER_REPO_URL": record.repo,
-        "CASABINDER_ENV_ID": record.env_id,
-        "CASABINDER_IMAGE": record.image,
-        "CASABINDER_IMAGE_DIGEST": record.digest,
-        "CASABINDER_POOL": canonical_json(pool(options, memory)).decode(),
-        "CASABINDER_SECRETS": SECRETS,
-        "JUPYTER_TOKEN_FILE": TOKEN_FILE,
+        **own_environment(record.env_id, record.image, record.digest, pool(options, memory)),
     }
     _check_environment(options.environment, own)
     return Container(
@@ -128,6 +123,18 @@ def describe(record: ImageRecord, options: LaunchOptions, name: str, owner: str)
         memory=memory,
         port=options.port,
     )
+
+
+def own_environment(env_id: str, tag: str, digest: str, workers: Mapping[str, str | int]) -> dict[str, str]:
+    """Return the environment that casabinder itself gives a notebook; ``workers`` is what :func:`pool` returned."""
+    return {
+        "CASABINDER_ENV_ID": env_id,
+        "CASABINDER_IMAGE": tag,
+        "CASABINDER_IMAGE_DIGEST": digest,
+        "CASABINDER_POOL": canonical_json(workers).decode(),
+        "CASABINDER_SECRETS": SECRETS,
+        "JUPYTER_TOKEN_FILE": TOKEN_FILE,
+    }
 
 
 def image_name(record: ImageRecord) -> str:
@@ -190,7 +197,10 @@ def commit_url(repository: str, commit: str) -> str:
 
 
 def secrets_archive(token: str) -> bytes:
-    """Return a tar file of the secrets directory with the token in it, readable to the container's user alone."""
+    """Return a tar file of the secrets directory with the token in it, readable to the container's user alone.
+
+    Without a token (JupyterHub lets people in) the directory is empty.
+    """
     directory = tarfile.TarInfo(SECRETS.rpartition("/")[2])
     directory.type, directory.mode = tarfile.DIRTYPE, 0o700
     content = token.encode()
@@ -198,7 +208,7 @@ def secrets_archive(token: str) -> bytes:
     file.mode, file.size = 0o400, len(content)
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as archive:
-        for member in (directory, file):
+        for member in (directory, file) if token else (directory,):
             member.uid = member.gid = USER
             archive.addfile(member, io.BytesIO(content))
     return sink.getvalue()

@@ -180,7 +180,7 @@ def cache_directory() -> Path:
 def load_site(path: Path | None = None) -> Site:
     """Return the site's configuration; raise :class:`CasabinderError` naming the file and the entry at fault."""
     stated = path or (Path(os.environ["CASABINDER_SITE"]) if os.environ.get("CASABINDER_SITE") else None)
-    file = stated or cache_directory() / "site.yaml"
+    file = (stated or cache_directory() / "site.yaml").absolute()
     if not file.exists():
         if stated:
             raise CasabinderError(f"there is no site configuration {file}")

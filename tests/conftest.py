@@ -1,16 +1,51 @@
-"""What holds for every test: unit tests run first, and in CI nothing is skipped."""
+"""What holds for every test: unit tests run first, two processes share the rest, and in CI nothing is skipped."""
 
 import os
 from collections.abc import Generator
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+# Modules that share what takes minutes to make, or that look at every container of this machine, are in one group; it
+# begins first, since it is the longest.
+TOGETHER = {"test_corpus": "corpus", "test_reproducibility": "corpus", "test_source_builds": "corpus"}
+FIRST = ("corpus", "service")
+
+
+def group_of(nodeid: str) -> str:
+    """Return the group of a test's module; most modules are a group of their own."""
+    module = nodeid.partition("::")[0]
+    if module.startswith("tests/integration/service/"):
+        return "service"
+    return TOGETHER.get(module.rpartition("/")[2].removesuffix(".py"), module)
+
+
+class InGroups(LoadScopeScheduling):  # type: ignore[misc]  # xdist is untyped
+    """Gives each group to one process, so that its fixtures are made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> InGroups:
+    """Say how several processes (``-n 2``) share the tests. (Marks of groups have no effect since pytest 9.)"""
+    return InGroups(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the integration tests last: they are slow, and a broken unit explains their failures."""
-    items.sort(key=lambda item: item.get_closest_marker("integration") is not None)
+
+    def order(item: pytest.Item) -> int:
+        if item.get_closest_marker("integration") is None:
+            return 0
+        group = group_of(item.nodeid)
+        return 1 + (FIRST.index(group) if group in FIRST else len(FIRST))
+
+    items.sort(key=order)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,8 +35,8 @@ class NotVouchedError(CasabinderError):
 @dataclass(frozen=True)
 class LaunchRequest:
     """One server to start. ``image`` is a name by digest, ``tag`` the reference with the immutable tag; ``memory`` is
-    bytes; ``workers`` to begin with, ``most_workers`` to scale to; ``environment`` has BinderHub's ``BINDER_*``, never a
-    secret."""
+    bytes; ``workers`` to begin with, ``most_workers`` to scale to; ``environment`` has BinderHub's ``BINDER_*``, and
+    never a secret."""
 
     id: str
     user: str

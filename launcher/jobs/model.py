@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
@@ -102,6 +104,11 @@ class JobEvent:
     def to_json(self) -> dict[str, Any]:
         """Return the event as a JSON object, as the API has it."""
         return {"number": self.number, "time": round(self.time, 3), **self.data}
+
+    @cached_property
+    def text(self) -> str:
+        """The event as one line of JSON, made once for all who watch the job."""
+        return json.dumps(self.to_json(), separators=(",", ":"))
 
     @property
     def last(self) -> bool:

@@ -1,1 +1,1 @@
-"""The launch service: the page, the API and BinderHub's endpoints, as one stateless web process behind the hub's proxy."""
+"""The launch service: the page, the API and BinderHub's endpoints, in a web process without state of its own."""

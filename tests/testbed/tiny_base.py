@@ -15,7 +15,7 @@ from builder.wheel_layers import inspect_wheel, make_wheel_layers, plan_wheel_la
 from builder.wheelhouse import Wheelhouse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from registry_sync.store import Store
@@ -35,10 +35,12 @@ def tiny_base(
     repository: str = REPOSITORY,
     registry: str = "registry.test",
     index_url: str = "",
+    root: Sequence[Entry] = (),
 ) -> Base:
     """Put a base with ``wheels`` in its analysis environment under the tag ``current`` and load it.
 
     ``requirements`` are its top-level ones; ``index_url`` (``http://HOST/simple``) is where the wheels come from.
+    ``root`` are further files of its root file system.
     """
     install = InstallTarget("/srv/env", TARGET.python)
     wheelhouse, cache = Wheelhouse(scratch / "wheels"), LayerCache(scratch / "layers")
@@ -49,7 +51,8 @@ def tiny_base(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(wheel.content)
         packages.append((package, wheel))
-    bottom = cache.build("0" * 64, "root file system", lambda: [Entry("etc/os-release", "file", b"ID=tiny\n")])
+    release = Entry("etc/os-release", "file", b"ID=tiny\n")
+    bottom = cache.build("0" * 64, "root file system", lambda: [release, *root])
     planned = plan_wheel_layers([package for package, _ in packages], install, 1)
     layers = [bottom, *make_wheel_layers(planned, install, wheelhouse, cache)]
     settings = ImageSettings({"PATH": "/srv/env/bin:/bin"}, command=("jupyter-lab",), user="1000:1000")

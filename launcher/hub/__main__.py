@@ -1,0 +1,13 @@
+"""``python -m launcher.hub``: JupyterHub, started in half the time.
+
+jsonschema imports the grammar of internationalised addresses if it is installed, and that takes as long as all the
+rest of JupyterHub. No schema of the hub has such a format; without the module jsonschema does not check it.
+"""
+
+import sys
+
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # importing it fails
+
+from jupyterhub.app import main  # noqa: E402
+
+main()

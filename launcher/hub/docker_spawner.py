@@ -1,0 +1,278 @@
+"""Starts vouched images as containers of this machine's Docker Engine.
+
+::
+
+    request -> image pulled by digest -> container made -> token put into its volume -> started -> it answers
+
+A temporary server's container goes, with its volumes, when it stops or ends. That of somebody who logged in stays with
+the files in it until the server is removed; starting it again takes it unless it is of another image or other limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import docker
+import httpx
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import LogConfig, Mount
+from dockerspawner import DockerSpawner
+from traitlets import Unicode
+
+from builder.container.engine import explain_pull
+from launcher.container import PORT, PROCESSES, SECRETS, USER, secrets_archive
+from launcher.hub.spawner import LAUNCH, StartError, VouchedMixin, last_words, request_labels
+from registry_sync.errors import CasabinderError
+
+if TYPE_CHECKING:
+    from launcher.hub.vouching import LaunchRequest
+
+STOP_SECONDS = 20
+_CLIENT_SECONDS = 60
+_LAST_LINES = 8
+_PAUSE = 0.1
+_WORTH_TELLING = 2_000_000  # bytes; less is here at once
+_STEP = 10  # percent of a pull between two messages
+
+
+class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
+    """DockerSpawner for requests of the launch service."""
+
+    owner = Unicode(config=True, help="What tells this hub's containers from others' on the machine.")
+
+    @property
+    def will_resume(self) -> bool:
+        """Whether a stopped server's container stays, so that the hub must keep the token that is in it."""
+        return bool(self.keep_stopped)
+
+    async def start(self) -> tuple[str, int]:
+        """Start the server of a vouched request and return its address once it answers."""
+        request = self.vouched()
+        made = False
+        try:
+            request = await self._within_machine(request)
+            container = await self._inspect()
+            if container is not None and not self._same(container, request):
+                await self._remove()
+                container = None
+            if container is None:
+                await self._pull(request.image)
+                made = True
+                await self._make(request)
+            else:
+                self.say("starting the server again, with the files it had", 60)
+                self._take_token(container)
+            await self.docker("start", self.object_id)
+            return await self._when_it_answers()
+        except BaseException as error:
+            if made:
+                await asyncio.shield(self._remove())
+            if isinstance(error, DockerException | httpx.HTTPError | OSError):
+                self.log.exception("%s did not start", request.id)
+                known = isinstance(error, APIError) and error.is_client_error()
+                raise StartError(f"the container engine failed: {_detail(error)}", final=known) from error
+            if isinstance(error, CasabinderError):
+                raise StartError(str(error)) from error
+            raise
+
+    async def poll(self) -> str | int | None:
+        """Return nothing while the server runs, else why it ended; a temporary one's container is then removed."""
+        container = await self._inspect()
+        if container is None:
+            return 0
+        if container["State"]["Running"]:
+            return None
+        cause = await self._cause(container["State"])
+        if not self.keep_stopped:
+            await self._remove()
+        return cause
+
+    async def stop(self, now: bool = False) -> None:
+        """Stop the server; ``now`` gives it no time to end."""
+        with contextlib.suppress(NotFound):
+            await self._apart("stop", self._name, timeout=1 if now else STOP_SECONDS)
+        if not self.keep_stopped:
+            await self._remove()
+
+    async def delete_forever(self) -> None:
+        """Remove what a stopped server kept; JupyterHub calls it when the server or its user is deleted."""
+        await self._remove()
+
+    @property
+    def _name(self) -> str:
+        return str(self.object_name)
+
+    async def _inspect(self) -> dict[str, Any] | None:
+        """Return the server's container; an engine that does not answer is no proof that there is none."""
+        try:
+            container: dict[str, Any] = await self.docker("inspect_container", self._name)
+        except NotFound:
+            self.object_id = ""
+            return None
+        self.object_id = container["Id"]
+        return container
+
+    async def _within_machine(self, request: LaunchRequest) -> LaunchRequest:
+        """Return the request with limits that the machine has: the engine refuses others."""
+        machine = await self.docker("info")
+        cpus, memory = float(machine["NCPU"]), int(machine["MemTotal"])
+        if request.cpus > cpus:
+            self.say(f"this machine has {cpus:g} processors: the server gets those instead of {request.cpus:g}", 0)
+        self._request = replace(request, cpus=min(request.cpus, cpus), memory=min(request.memory, memory))
+        self.mem_limit, self.cpu_limit = self._request.memory, self._request.cpus
+        return self._request
+
+    def _same(self, container: dict[str, Any], request: LaunchRequest) -> bool:
+        """Whether a kept container is what the request asks for, but for the launch's number."""
+        config = container["Config"]
+        labels = {**config["Labels"], LAUNCH: request.id}
+        host = container["HostConfig"]
+        limits = (host["Memory"], host["NanoCpus"]) == (request.memory, round(request.cpus * 1e9))
+        return limits and self.keep_stopped and labels.items() >= request_labels(request, self.owner).items()
+
+    async def _pull(self, image: str) -> None:
+        """Pull an image by digest unless the engine has it, and tell how it goes."""
+        try:
+            await self.docker("inspect_image", image)
+        except ImageNotFound:
+            pass
+        else:
+            return
+        self.say("fetching the image", 1)
+        loop = asyncio.get_running_loop()
+
+        def tell(message: str, progress: int) -> None:
+            loop.call_soon_threadsafe(self.say, message, progress)
+
+        await asyncio.to_thread(self._pull_in_thread, image, tell)
+        self.say("the image is here", 55)
+
+    def _pull_in_thread(self, image: str, tell: Any) -> None:
+        sizes: dict[str, tuple[int, int]] = {}
+        told = 0
+        try:
+            with self._own_client() as client:
+                for line in client.pull(image, stream=True, decode=True):
+                    if "error" in line:
+                        raise StartError(explain_pull(str(line["error"]), image), "image")
+                    detail = line.get("progressDetail") or {}
+                    if line.get("status") == "Downloading" and detail.get("total"):
+                        sizes[line["id"]] = (detail["current"], detail["total"])
+                    elif line.get("status") == "Download complete" and line["id"] in sizes:
+                        sizes[line["id"]] = (sizes[line["id"]][1],) * 2
+                    done, total = (sum(size[index] for size in sizes.values()) for index in (0, 1))
+                    if total > _WORTH_TELLING and 100 * done // total >= told + _STEP:
+                        told = 100 * done // total
+                        tell(f"fetching the image: {done / 1e6:.0f} of {total / 1e6:.0f} MB", 1 + told // 2)
+        except APIError as error:
+            raise StartError(explain_pull(_detail(error), image), "image", final=error.is_client_error()) from error
+
+    async def _make(self, request: LaunchRequest) -> None:
+        """Make the container and put its secrets into it; nothing runs yet."""
+        workers = "without Dask workers" if request.workers == 0 else f"with {request.workers} Dask workers"
+        gigabytes = request.memory / 2**30
+        self.say(f"starting the server {workers}, {request.cpus:g} processors and {gigabytes:.1f} GB of memory", 60)
+        # The limits are of Docker's own units: a share of a processor is 10^-9 of it.
+        host = self.client.create_host_config(
+            binds=self.volume_binds,
+            mounts=[Mount(target=SECRETS, source=None, type="volume"), *self.mount_binds],
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            pids_limit=PROCESSES,
+            nano_cpus=round(request.cpus * 1e9),
+            mem_limit=request.memory,
+            memswap_limit=request.memory,
+            port_bindings={PORT: (self.host_ip,)},
+            network_mode=self.network_name,
+            log_config=LogConfig(type="local"),
+        )
+        try:
+            made = await self.docker(
+                "create_container",
+                image=request.image,
+                name=self._name,
+                command=self.command(),
+                user=f"{USER}:{USER}",
+                environment=self.get_env(),
+                labels=request_labels(request, self.owner),
+                volumes=[SECRETS, *self.volume_mount_points],
+                ports=[PORT],
+                host_config=host,
+            )
+        except ImageNotFound as error:
+            raise StartError(f"the image {request.image} has gone from this machine", "image", final=False) from error
+        self.object_id = made["Id"]
+        await self.docker("put_archive", self.object_id, "/run", secrets_archive(self.token(request)))
+
+    def _take_token(self, container: dict[str, Any]) -> None:
+        """Go on with the hub's token that a kept container has in its environment."""
+        for entry in container["Config"]["Env"]:
+            name, _, value = entry.partition("=")
+            if name == "JUPYTERHUB_API_TOKEN":
+                self.api_token = value
+
+    async def _when_it_answers(self) -> tuple[str, int]:
+        """Return the server's address as soon as it answers; raise :class:`StartError` if it ends instead."""
+        self.say("waiting for the notebook server", 75)
+        address: tuple[str, int] | None = None
+        async with httpx.AsyncClient(trust_env=False, timeout=5.0) as client:
+            while True:
+                container = await self._inspect()
+                if container is None or not container["State"]["Running"]:
+                    state = container["State"] if container else {}
+                    raise StartError(f"the notebook server did not start: {await self._cause(state)}", "ended")
+                if address is None:
+                    ip, port = await self.get_ip_and_port()
+                    address = ip, int(port)
+                try:
+                    url = f"http://{address[0]}:{address[1]}{self.server.base_url}api"
+                    if (await client.get(url)).status_code < 500:
+                        return address
+                except httpx.TransportError:
+                    pass
+                await asyncio.sleep(_PAUSE)
+
+    async def _cause(self, state: dict[str, Any]) -> str:
+        """Return why a container ended."""
+        if not state:
+            return "its container was removed by somebody else"
+        if state.get("OOMKilled"):
+            return "it ran out of memory: launch it with more memory, or fewer Dask workers"
+        if state.get("Error"):
+            return f"its container can't be started: {last_words(state['Error'])}"
+        log = await self.docker("logs", self._name, tail=_LAST_LINES)
+        words = last_words(log.decode("utf-8", "replace"))
+        return f"it ended with status {state.get('ExitCode')}. Its last words: {words}"
+
+    async def _remove(self) -> None:
+        """Remove the container with its volumes; it need not be there."""
+        try:
+            await self._apart("remove_container", self._name, v=True, force=True)
+        except NotFound:
+            pass
+        except APIError as error:
+            if error.status_code != 409:  # somebody removes it already
+                raise
+        self.object_id = ""
+
+    def _own_client(self) -> Any:
+        """Return a client of its own for what takes long: the spawners share one, and one thread."""
+        return docker.APIClient(**{"version": self.client.api_version, "timeout": _CLIENT_SECONDS, **self._settings()})
+
+    def _settings(self) -> dict[str, Any]:
+        return {**docker.utils.kwargs_from_env(), **self.client_kwargs}
+
+    async def _apart(self, method: str, *arguments: Any, **named: Any) -> Any:
+        def call() -> Any:
+            with self._own_client() as client:
+                return getattr(client, method)(*arguments, **named)
+
+        return await asyncio.to_thread(call)
+
+
+def _detail(error: BaseException) -> str:
+    said = error.explanation if isinstance(error, APIError) and error.explanation else str(error)
+    return last_words(str(said))

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import kubernetes_validate
+import pytest
+from kubernetes_asyncio.client import ApiClient
+from kubespawner.objects import make_owner_reference
+
+from launcher.hub.kube_spawner import VouchedKubeSpawner
+from launcher.hub.spawner import VouchedMixin
+from launcher.hub.vouching import Voucher
+from tests.unit.launcher.hub.test_vouching import KEYS, REQUEST
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = "1.30"
+CLUSTER = """
+apiVersion: v1
+kind: Config
+current-context: none
+contexts: [{name: none, context: {cluster: none, user: none}}]
+clusters: [{name: none, cluster: {server: "http://127.0.0.1:9"}}]
+users: [{name: none, user: {}}]
+"""
+
+
+class _Server:
+    base_url = "/user/agc-0a1b2c3d/"
+
+
+def pod_and_secret(directory: Path, mode: str, **settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the API server is asked to make for a request."""
+    secret = directory / "secret"
+    secret.write_text(KEYS.secret.hex() + "\n")
+    secret.chmod(0o600)
+
+    async def make() -> tuple[Any, Any]:
+        spawner = VouchedKubeSpawner(_mock=True, secret_file=str(secret), mode=mode, **settings)
+        spawner.server = _Server()
+        spawner._request = replace(REQUEST, mode="anonymous" if mode == "anonymous" else "login")
+        spawner.prepare(spawner._request)
+        pod = await spawner.get_pod_manifest()
+        owned = spawner.secret(make_owner_reference(spawner.pod_name, "a-uid"))
+        async with ApiClient() as client:
+            return client.sanitize_for_serialization(pod), client.sanitize_for_serialization(owned)
+
+    pod, owned = asyncio.run(make())
+    return {"apiVersion": "v1", "kind": "Pod", **pod}, {"apiVersion": "v1", "kind": "Secret", **owned}
+
+
+@pytest.fixture(autouse=True)
+def _own_voucher_and_no_cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """KubeSpawner reads the configuration of a cluster when it is made, though nothing is asked of it here."""
+    monkeypatch.setattr(VouchedMixin, "_voucher", None)
+    (tmp_path / "config").write_text(CLUSTER)
+    monkeypatch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
+
+
+def test_a_temporary_servers_pod_is_unprivileged_and_its_token_a_file(tmp_path: Path) -> None:
+    pod, secret = pod_and_secret(tmp_path, "anonymous")
+    kubernetes_validate.validate(pod, VERSION, strict=True)
+    kubernetes_validate.validate(secret, VERSION, strict=True)
+    spec = pod["spec"]
+    (container,) = spec["containers"]
+    assert container["image"] == REQUEST.image
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsGroup": 1000,
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert container["resources"]["limits"] == {"cpu": 1.5, "memory": 2**30}
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert not [name for name in environment if name.startswith(("JUPYTERHUB", "JPY"))]
+    token = Voucher(KEYS).token(REQUEST.id)
+    assert token not in str(pod)
+    assert secret["stringData"] == {"token": token}
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == "a-uid"
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert mounts["/run/casabinder/token"]["subPath"] == "token"
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    assert volumes["casabinder-token"]["secret"] == {"secretName": secret["metadata"]["name"], "defaultMode": 0o440}
+    assert volumes["casabinder-secrets"]["emptyDir"]["medium"] == "Memory"
+    assert pod["metadata"]["labels"]["org.casabinder.env-id"] == REQUEST.env_id
+    assert pod["metadata"]["annotations"]["org.casabinder.digest"] == REQUEST.digest
+    assert "--ServerApp.base_url=/user/agc-0a1b2c3d/" in container["args"]
+
+
+def test_a_persons_pod_has_a_home_and_no_token_of_ours(tmp_path: Path) -> None:
+    claim = {"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}
+    mount = {"name": "home", "mountPath": "/home/jovyan"}
+    pod, _ = pod_and_secret(tmp_path, "login", volumes=[claim], volume_mounts=[mount])
+    kubernetes_validate.validate(pod, VERSION, strict=True)
+    (container,) = pod["spec"]["containers"]
+    assert container["args"] == ["jupyterhub-singleuser"]
+    assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/home/jovyan", "/run/casabinder"]
+    assert "JUPYTER_TOKEN_FILE" not in {entry["name"] for entry in container["env"]}

@@ -1,0 +1,114 @@
+"""Answers: one question however many ask, for as long as it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from launcher.jobs.answers import Answers
+from registry_sync.errors import CasabinderError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Clock:
+    """A clock that is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Question:
+    """Counts how often it is asked; answers when it may."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.error: Exception | None = None
+
+    def __call__(self) -> int:
+        self.times += 1
+        self.may_answer.wait(10)
+        if self.error is not None:
+            raise self.error
+        return self.times
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def answers(clock: Clock) -> Iterator[Answers]:
+    with ThreadPoolExecutor(4) as pool:
+        yield Answers(pool, 5.0, clock)
+
+
+def test_many_ask_at_once(answers: Answers, clock: Clock) -> None:
+    question = Question()
+
+    async def ask() -> None:
+        assert await asyncio.gather(*(answers.get("q", question) for _ in range(100))) == [1] * 100
+        clock.now = 4.9
+        assert await answers.get("q", question) == 1
+        clock.now = 5.1
+        assert await answers.get("q", question) == 2
+        assert await answers.get("another", question) == 3
+
+    asyncio.run(ask())
+
+
+def test_a_refusal_is_an_answer_too_and_a_fault_is_not(answers: Answers) -> None:
+    question = Question()
+
+    async def ask() -> None:
+        question.error = CasabinderError("there is none")
+        for _ in range(2):
+            with pytest.raises(CasabinderError, match="there is none"):
+                await answers.get("q", question)
+        assert question.times == 1
+        question.error = MemoryError()
+        for times in (2, 3):
+            with pytest.raises(MemoryError):
+                await answers.get("p", question)
+            assert question.times == times
+
+    asyncio.run(ask())
+
+
+def test_who_stops_waiting_does_not_end_the_question(answers: Answers) -> None:
+    question = Question()
+    question.may_answer.clear()
+
+    async def ask() -> None:
+        leaves = asyncio.create_task(answers.get("q", question))
+        stays = asyncio.create_task(answers.get("q", question))
+        await asyncio.sleep(0)
+        leaves.cancel()
+        await asyncio.sleep(0)
+        question.may_answer.set()
+        assert await stays == 1
+        assert leaves.cancelled()
+
+    asyncio.run(ask())
+
+
+def test_what_is_kept_is_bounded(answers: Answers) -> None:
+    question = Question()
+
+    async def ask() -> None:
+        for number in range(300):
+            await answers.get(number, question)
+        assert await answers.get(299, question) == 300
+        assert await answers.get(0, question) == 301
+
+    asyncio.run(ask())

@@ -1,0 +1,188 @@
+"""The runner with builders that exist in memory only: what it does when the store or a claim fails it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from launcher.database import open_database
+from launcher.jobs.model import Asked, BuildRequest, Result
+from launcher.jobs.runner import Runner
+from launcher.jobs.store import JobStore
+from launcher.site_config import Builds, Service, Site
+from registry_sync.errors import CasabinderError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from launcher.jobs.event_file import TimedEvent
+    from launcher.jobs.executor import Standing
+    from launcher.jobs.model import Job
+
+RECORD = {"image": "registry.test/x:1", "digest": "sha256:1", "env_id": "e"}
+
+
+@dataclass
+class Builders:
+    """An executor whose builders say ``lines`` and end when they may."""
+
+    lines: int = 3
+    may_end: threading.Event = field(default_factory=threading.Event)
+    started: list[str] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
+    refusal: str = ""
+    name: str = "here"
+
+    def own(self) -> bool:
+        return True
+
+    def disown(self) -> None:
+        pass
+
+    def start(self, job: Job) -> None:
+        if self.refusal:
+            raise CasabinderError(self.refusal)
+        self.started.append(job.id)
+
+    def find(self, job: Job) -> Standing:
+        return "ended" if self.may_end.is_set() else "running" if job.id in self.started else "absent"
+
+    def follow(self, job_id: str, after: int) -> Iterator[list[TimedEvent]]:
+        for number in range(after, self.lines):
+            yield [(float(number), {"kind": "message", "phase": "layers", "message": f"{number}"})]
+        while not (self.may_end.is_set() or job_id in self.killed):
+            yield []
+            time.sleep(0.005)
+
+    def outcome(self, job_id: str) -> Result:
+        return Result("built", record=RECORD) if job_id not in self.killed else Result("failed", "killed")
+
+    def kill(self, job_id: str) -> None:
+        self.killed.append(job_id)
+
+    def clean(self, job_id: str) -> None:
+        pass
+
+    def known(self) -> list[str]:
+        return []
+
+
+class FailingStore(JobStore):
+    """A store whose answers get lost: what was appended is there, and the caller does not know."""
+
+    failures = 1
+
+    def append(self, job_id: str, runner: str, new: Sequence[tuple[float, Mapping[str, Any]]]) -> int:
+        number = super().append(job_id, runner, new)
+        if self.failures:
+            self.failures -= 1
+            raise OSError("the connection was lost")
+        return number
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JobStore:
+    return FailingStore(open_database(Service(), tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.jobs.runner._TROUBLE_SECONDS", 0.01)
+
+
+def submit(store: JobStore, key: str) -> Job:
+    request = BuildRequest(Asked("git", key), f"https://example.org/{key}", "main", "c" * 40)
+    return store.submit(key, request, "user:a", now=1.0)[0]
+
+
+def until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def state(store: JobStore, job: Job) -> str:
+    found = store.get(job.id)
+    assert found is not None
+    return found.state
+
+
+def site(**builds: int) -> Site:
+    return Site(service=Service(builds=Builds(**builds)))
+
+
+def test_an_answer_of_the_store_that_is_lost_doubles_nothing(store: JobStore) -> None:
+    builders, job = Builders(), submit(store, "a")
+    builders.may_end.set()
+    nudged: list[str] = []
+    runner = Runner(store, builders, site(), lambda: 2.0, nudged=nudged.append)
+    runner.start()
+    until(lambda: state(store, job) == "built")
+    runner.stop()
+    told = [event.data.get("message") or event.data["state"] for event in store.events(job.id)]
+    assert told == ["queued", "running", "0", "1", "2", "built"]
+    assert set(nudged) == {job.id}
+
+
+def test_no_more_jobs_than_the_site_says_are_built_at_once(store: JobStore) -> None:
+    builders = Builders()
+    jobs = [submit(store, key) for key in "abcde"]
+    runner = Runner(store, builders, site(concurrent=2), lambda: 2.0)
+    runner.start()
+    until(lambda: len(builders.started) == 2)
+    assert runner.active == 2
+    assert [state(store, job) for job in jobs].count("queued") == 3
+    builders.may_end.set()
+    until(lambda: all(state(store, job) == "built" for job in jobs))
+    runner.stop()
+    assert len(builders.started) == 5
+
+
+def test_a_builder_that_can_not_be_started_is_a_failure(store: JobStore) -> None:
+    job = submit(store, "a")
+    runner = Runner(store, Builders(refusal="the disk is full"), site(), lambda: 2.0)
+    runner.start()
+    until(lambda: state(store, job) == "failed")
+    runner.stop()
+    found = store.get(job.id)
+    assert found is not None
+    assert found.message == "the disk is full"
+
+
+def test_a_job_that_was_given_to_another_runner_is_left_alone(store: JobStore) -> None:
+    builders, job = Builders(), submit(store, "a")
+    runner = Runner(store, builders, site(), lambda: 2.0)
+    runner.start()
+    until(lambda: store.heads([job.id])[job.id] == 5)
+    mine = store.get(job.id)
+    assert mine is not None
+    builders.name = "elsewhere"  # what this runner does not know of, as if it had slept
+    store.requeue(mine, "it was lost", 3.0)
+    assert store.claim(job.id, "another", 3.0)
+    builders.may_end.set()
+    until(lambda: builders.killed == [job.id])
+    runner.stop()
+    assert state(store, job) == "running"
+    assert store.events(job.id)[-1].data["attempt"] == 2
+
+
+def test_a_runner_that_stops_leaves_its_builds_to_the_next(store: JobStore) -> None:
+    builders, job = Builders(), submit(store, "a")
+    first = Runner(store, builders, site(), lambda: 2.0)
+    first.start()
+    until(lambda: store.heads([job.id])[job.id] == 5)
+    first.stop()
+    assert state(store, job) == "running"
+    second = Runner(store, builders, site(), lambda: 2.0)
+    second.start()
+    builders.may_end.set()
+    until(lambda: state(store, job) == "built")
+    second.stop()
+    assert builders.started == [job.id]
+    assert [event.number for event in store.events(job.id)] == [1, 2, 3, 4, 5, 6]
