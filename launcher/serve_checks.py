@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,15 +92,6 @@ def check_registry(context: Context, log: Path) -> Child | None:
         child = start_registry(address, context.facility.cache, log)
     store.ping()
     return child
-
-
-def check_writable(cache: Path) -> None:
-    """Raise unless the cache can be written."""
-    existing = next(parent for parent in (cache, *cache.parents) if parent.exists())
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise CasabinderError(
-            f"the cache {cache} can't be written: make it writable, or set CASABINDER_CACHE to another directory"
-        )
 
 
 def _port_sentence(error: OSError, listen: str, port: int) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from launcher.security.principal import Principal
     from launcher.site_config import Limits, Site
 
-_LONGEST_SLUG = 32
+_LONGEST_SLUG = 20  # with 8 digits and a hyphen behind it, a server's name may have 30 characters
 
 
 def bounded(options: LaunchOptions, limits: Limits) -> LaunchOptions:

@@ -15,11 +15,12 @@ import pytest
 
 from builder.build import build
 from builder.container.buildpacks import EnvironmentRBuildPack
-from builder.container.engine import ContainerLimits, EngineError, docker
+from builder.container.engine import ContainerLimits, docker
 from builder.container.scripts import apt_script
 from builder.facility import Bases
 from builder.repository.spec import RepoSpec
 from tests.testbed.git_repository import commit_files
+from tests.testbed.launching import engine_answers
 from tests.testbed.registry import registry_is_installed
 
 if TYPE_CHECKING:
@@ -31,19 +32,11 @@ if TYPE_CHECKING:
     from builder.record import ImageRecord
 
 
-def engine_runs() -> bool:
-    try:
-        docker("version")
-    except EngineError:
-        return False
-    return True
-
-
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not registry_is_installed(), reason="needs docker-registry"),
     pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="needs mmdebstrap"),
-    pytest.mark.skipif(not engine_runs(), reason="needs a container engine"),
+    pytest.mark.skipif(not engine_answers(), reason="needs a container engine"),
 ]
 
 DEBIAN_R = """

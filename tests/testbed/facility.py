@@ -218,9 +218,7 @@ class RunningFacility:
 
 
 @contextmanager
-def running_facility(
-    directory: Path, *, site: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
-) -> Iterator[RunningFacility]:
+def running_facility(directory: Path, *, site: Mapping[str, Any] | None = None) -> Iterator[RunningFacility]:
     """Run a facility that keeps everything in ``directory``; ``site`` is merged into its ``site.yaml``."""
     cache = directory / "cache"
     cache.mkdir(parents=True)
@@ -235,7 +233,7 @@ def running_facility(
         "service": {"port": _free_port(), "rate": {"requests": 0}},
     }
     (cache / "site.yaml").write_text(json.dumps(_merged(document, site or {})), encoding="utf-8")  # JSON is YAML
-    surroundings = {**os.environ, "CASABINDER_CACHE": str(cache), **(environment or {})}
+    surroundings = {**os.environ, "CASABINDER_CACHE": str(cache)}
     surroundings.pop("CASABINDER_SITE", None)
     command = [sys.executable, "-m", "launcher.cli", "serve"]
     process: Any = None

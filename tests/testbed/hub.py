@@ -21,7 +21,9 @@ from builder.container.engine import docker
 from launcher.container import LABEL, owner
 from launcher.hub.client import HubClient
 from launcher.hub.plan import ServePlan, secret_file
+from launcher.processes import DIES_WITH_PARENT
 from launcher.security.keys import Keys
+from launcher.serve_checks import proxy_command
 from launcher.site_config import Site, cache_directory, load_site
 
 if TYPE_CHECKING:
@@ -89,7 +91,6 @@ def running_hub(cache: Path, site: Mapping[str, Any]) -> Iterator[RunningHub]:
     ports: list[int] = []
     for _ in range(4):
         ports.append(first_free_port(20_000 + os.getpid() % 20_000, but=frozenset(ports)))
-    proxy = cache_directory() / "tools" / "proxy" / "node_modules" / ".bin" / "configurable-http-proxy"
     plan = ServePlan(
         public_url=f"http://127.0.0.1:{ports[0]}",
         listen="127.0.0.1",
@@ -98,7 +99,7 @@ def running_hub(cache: Path, site: Mapping[str, Any]) -> Iterator[RunningHub]:
         hub_ip=hub_ip if bridge else "127.0.0.1",
         hub_port=ports[2],
         service_port=ports[3],
-        proxy_command=(str(Path(sys.executable).with_name("node")), str(proxy)),
+        proxy_command=(*DIES_WITH_PARENT, *proxy_command(cache_directory())),
     )
     plan.write(cache)
     (cache / "hub.py").write_text(_WITHOUT_SERVICE, encoding="utf-8")

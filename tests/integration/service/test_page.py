@@ -160,7 +160,7 @@ def test_paste_launch_run_a_cell_stop(anonymous: RunningFacility, add_repository
         assert gone is not None
         assert gone.status == 424
         expect(page.get_by_role("heading", level=1)).to_have_text("This server has stopped")
-        expect(page.get_by_role("link", name="Launch it anew")).to_be_visible()
+        expect(page.get_by_role("link", name="To the start page")).to_be_visible()
         assert complaints == []
 
 

@@ -30,6 +30,7 @@ from launcher.site_config import Site, load_site
 from registry_sync.client import RegistryClient
 from tests.testbed.git_repository import commit_files
 from tests.testbed.git_server import GitServer, running_git_server
+from tests.testbed.launching import engine_answers
 from tests.testbed.packages import built_wheel, running_index
 from tests.testbed.registry import registry_is_installed, running_registry
 from tests.testbed.shell import shell_entries
@@ -50,19 +51,11 @@ COUNTING = "#!/bin/sh\ni=0\nwhile [ ! -e /tmp/enough ]; do echo line $i; i=$((i+
 SLEEPING = "#!/bin/sh\necho asleep\nexec sleep 600\n"
 
 
-def engine_runs() -> bool:
-    try:
-        docker("version")
-    except EngineError:
-        return False
-    return True
-
-
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(not registry_is_installed(), reason="needs docker-registry"),
 ]
-with_engine = pytest.mark.skipif(not engine_runs(), reason="needs a container engine")
+with_engine = pytest.mark.skipif(not engine_answers(), reason="needs a container engine")
 
 
 @dataclass

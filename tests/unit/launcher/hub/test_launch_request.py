@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from jupyterhub.slugs import is_valid_safe_slug
 
 from builder.record import BaseFacts
 from launcher.container import LaunchOptions
@@ -69,6 +70,12 @@ def test_a_persons_server_is_named_by_image_and_options() -> None:
         make_request(record(digest=f"sha256:{'e' * 64}"), OPTIONS, ANN, Origin(), LOGIN),
     ]
     assert len({first.server, *(other.server for other in others)}) == 4
+
+
+@pytest.mark.parametrize("name", ["agc", "2024-analysis", "a.b__c", "x" * 80, "7"])
+def test_the_hub_takes_a_servers_name(name: str) -> None:
+    image = f"127.0.0.1:5000/casabinder/{name}-0a1b2c:0123456789abcdef"
+    assert is_valid_safe_slug(make_request(record(image=image), OPTIONS, ANN, Origin(), LOGIN).server)
 
 
 @pytest.mark.parametrize("principal", [VISITOR, Principal("service", "robot", admin=True)])
