@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     launch.add_argument("--workers", type=_count, default=2, metavar="N", help="Dask workers (default: 2)")
     launch.add_argument(
+        "--pool",
+        choices=("local", "htcondor"),
+        help="where workers run: in the container, or as jobs (default: the site's)",
+    )
+    launch.add_argument(
         "--cpus", type=float, metavar="N", help="processors for server and workers (default: the site's)"
     )
     launch.add_argument("--memory", metavar="SIZE", help="memory for server and workers, as 4G (default: the site's)")
@@ -76,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     launch.add_argument("--new", action="store_true", help="start another server even if this image runs already")
     launch.add_argument("--open", action="store_true", help="open it in a browser")
     launch.set_defaults(load=_launch)
+
+    doctor = commands.add_parser(
+        "doctor", help="say whether the site's pool and registry can be used; exit status 1 if not", parents=[common]
+    )
+    doctor.set_defaults(load=_doctor)
 
     ps = commands.add_parser("ps", help="list the notebook servers that run here", parents=[common])
     ps.set_defaults(load=_ps)
@@ -216,6 +226,12 @@ def _launch() -> Command:
     from launcher.server_commands import launch
 
     return launch
+
+
+def _doctor() -> Command:
+    from launcher.doctor_commands import examine_site
+
+    return examine_site
 
 
 def _ps() -> Command:

@@ -5,7 +5,8 @@ of the launcher: which servers there are is known to the engine alone. The name 
 same launch twice meets its own container.
 
 The container has no secret in its arguments, environment or labels. The server's token is a file in a volume of the
-container, to which the environment names the path; the session adds its TLS material there.
+container, to which the environment names the path; the session adds its TLS material there. So is the token for a batch
+pool, whose workers must reach the session: that container runs in the machine's own network, its server on loopback.
 """
 
 from __future__ import annotations
@@ -28,14 +29,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.record import ImageRecord
+    from launcher.pools.site_pool import BatchPool
+
+    PoolDocument = dict[str, str | int | dict[str, str]]
 
 PORT = 8888
 USER = 1000
 SECRETS = "/run/casabinder"
 TOKEN_FILE = f"{SECRETS}/token"
+POOL_TOKEN_FILE = f"{SECRETS}/condor/token"
+LOOPBACK = "127.0.0.1"
 HOST = "host.docker.internal"  # this machine, seen from the container
 LABEL = "org.casabinder"
 NOTEBOOK = f"{LABEL}.notebook"
+HOST_PORT = f"{LABEL}.port"  # of a server in the machine's own network
+# A foreign image may have no JupyterLab; what it has was looked at when it was built.
+PLAIN_SERVER = 'command -v jupyter-lab >/dev/null && exec jupyter-lab "$@"; exec jupyter-server "$@"'
 PROCESSES = 4096
 MEBIBYTE = 2**20
 WORKER_MINIMUM = 256 * MEBIBYTE  # the analysis packages alone take about as much
@@ -49,7 +58,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class LaunchOptions:
     """What one launch asks for: workers at the start (``maximum``: to scale to), limits, own variables, a port.
 
-    ``memory`` (as ``4G``; units are powers of 1024) and ``cpus`` hold for server and workers together.
+    ``memory`` (as ``4G``; units are powers of 1024) and ``cpus`` hold for server and workers together, or with a
+    ``batch`` pool for the server alone.
     """
 
     workers: int = 2
@@ -58,16 +68,22 @@ class LaunchOptions:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int | None = None
     maximum: int = 0
+    batch: BatchPool | None = None
 
     @property
     def most_workers(self) -> int:
         """How many workers the session may have."""
         return max(self.workers, self.maximum) if self.workers else 0
 
+    @property
+    def used_pool(self) -> BatchPool | None:
+        """The batch pool that the session's workers run in; none without workers."""
+        return self.batch if self.workers else None
+
 
 @dataclass(frozen=True)
 class Container:
-    """What ``docker create`` is told."""
+    """What ``docker create`` is told; with ``on_host`` the server listens on loopback of the machine itself."""
 
     name: str
     image: str
@@ -76,6 +92,7 @@ class Container:
     cpus: float
     memory: int
     port: int | None
+    on_host: bool = False
 
     def arguments(self) -> list[str]:
         """Return the arguments of ``docker create``; it reads the environment from its standard input."""
@@ -87,6 +104,9 @@ class Container:
         options += ["--pids-limit", str(PROCESSES), "--cpus", f"{self.cpus:g}"]
         options += ["--memory", str(self.memory), "--memory-swap", str(self.memory)]
         options += ["--mount", f"type=volume,destination={SECRETS}", "--log-driver", "local"]
+        if self.on_host:
+            options += ["--network", "host", "--add-host", f"{HOST}:{LOOPBACK}"]
+            return ["create", *options, self.image, *_server_on(port)]
         options += ["--publish", f"127.0.0.1:{port}:{PORT}", "--add-host", f"{HOST}:host-gateway"]
         return ["create", *options, self.image]
 
@@ -96,8 +116,14 @@ class Container:
 
 
 def describe(record: ImageRecord, options: LaunchOptions, name: str, owner: str) -> Container:
-    """Return the container of a launch; raise :class:`CasabinderError` for options that can't work."""
+    """Return the container of a launch; raise :class:`CasabinderError` for options that can't work.
+
+    With workers in a batch pool it needs a port, one that is free.
+    """
     memory = parse_memory(options.memory)
+    on_host = options.used_pool is not None
+    if on_host and options.port is None:
+        raise CasabinderError("a server in the machine's own network needs a port")
     labels = {
         NOTEBOOK: record.image_id,
         f"{LABEL}.env-id": record.env_id,
@@ -107,11 +133,12 @@ def describe(record: ImageRecord, options: LaunchOptions, name: str, owner: str)
         f"{LABEL}.commit": record.commit,
         f"{LABEL}.workers": str(options.workers),
         f"{LABEL}.owner": owner,
+        **({HOST_PORT: str(options.port)} if on_host else {}),
     }
     own = {
         "BINDER_REF_URL": commit_url(record.repo, record.commit),
         "BINDER_REPO_URL": record.repo,
-        **own_environment(record.env_id, record.image, record.digest, pool(options, memory)),
+        **own_environment(record.env_id, record.image, record.digest, workers_pool(record, options, memory)),
     }
     _check_environment(options.environment, own)
     return Container(
@@ -122,11 +149,12 @@ def describe(record: ImageRecord, options: LaunchOptions, name: str, owner: str)
         cpus=options.cpus,
         memory=memory,
         port=options.port,
+        on_host=on_host,
     )
 
 
-def own_environment(env_id: str, tag: str, digest: str, workers: Mapping[str, str | int]) -> dict[str, str]:
-    """Return the environment that casabinder itself gives a notebook; ``workers`` is what :func:`pool` returned."""
+def own_environment(env_id: str, tag: str, digest: str, workers: Mapping[str, object]) -> dict[str, str]:
+    """Return the environment that casabinder itself gives a notebook; ``workers`` is its :func:`workers_pool`."""
     return {
         "CASABINDER_ENV_ID": env_id,
         "CASABINDER_IMAGE": tag,
@@ -140,6 +168,13 @@ def own_environment(env_id: str, tag: str, digest: str, workers: Mapping[str, st
 def image_name(record: ImageRecord) -> str:
     """Return the image's name by digest."""
     return f"{ImageReference.parse(record.image).name}@{record.digest}"
+
+
+def workers_pool(record: ImageRecord, options: LaunchOptions, memory: int) -> Mapping[str, object]:
+    """Return the pool of a launch: jobs in the image by its tag, or processes in ``memory`` bytes of the container."""
+    if options.used_pool is None:
+        return pool(options, memory)
+    return options.used_pool.document(record.image, options.workers, options.most_workers)
 
 
 def pool(options: LaunchOptions, memory: int) -> dict[str, str | int]:
@@ -178,12 +213,14 @@ def owner(cache: Path) -> str:
 
 def server_name(record: ImageRecord, options: LaunchOptions, owned_by: str) -> str:
     """Return the name of a launch's container: equal for equal launches, different for all others."""
+    batch = options.used_pool
     what = {
         "image": record.digest,
         "commit": record.commit,
         "owner": owned_by,
         "options": [options.workers, options.most_workers, options.cpus, options.memory, options.port],
         "environment": dict(options.environment),
+        **({"pool": batch.document("", 0, 0), "user": batch.user} if batch else {}),
     }
     # The repository's slug ends in a hash of its address, of which this hash is as good.
     slug = ImageReference.parse(record.image).repository.rpartition("/")[2].rpartition("-")[0]
@@ -196,22 +233,34 @@ def commit_url(repository: str, commit: str) -> str:
     return f"{repository.rstrip('/').removesuffix('.git')}/{page}/{commit}" if page else commit
 
 
-def secrets_archive(token: str) -> bytes:
-    """Return a tar file of the secrets directory with the token in it, readable to the container's user alone.
+def secrets_archive(token: str, pool_token: str = "") -> bytes:
+    """Return a tar file of the secrets directory with the tokens in it, readable to the container's user alone.
 
-    Without a token (JupyterHub lets people in) the directory is empty.
+    Without the server's token (JupyterHub lets people in), or one for a batch pool, there is no such file.
     """
-    directory = tarfile.TarInfo(SECRETS.rpartition("/")[2])
-    directory.type, directory.mode = tarfile.DIRTYPE, 0o700
-    content = token.encode()
-    file = tarfile.TarInfo(f"{directory.name}/{TOKEN_FILE.rpartition('/')[2]}")
-    file.mode, file.size = 0o400, len(content)
+    top, directory = SECRETS.rpartition("/")[2], POOL_TOKEN_FILE.rpartition("/")[0].removeprefix(SECRETS)
+    members = [(top, b"")]
+    if token:
+        members.append((top + TOKEN_FILE.removeprefix(SECRETS), token.encode()))
+    if pool_token:
+        members.append((top + directory, b""))
+        # HTCondor takes a token to be a line.
+        members.append((top + POOL_TOKEN_FILE.removeprefix(SECRETS), f"{pool_token}\n".encode()))
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as archive:
-        for member in (directory, file) if token else (directory,):
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = (tarfile.REGTYPE, 0o400) if content else (tarfile.DIRTYPE, 0o700)
             member.uid = member.gid = USER
+            member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return sink.getvalue()
+
+
+def _server_on(port: str) -> list[str]:
+    """Return the command of a notebook server on this machine's loopback; on another port it would not be found."""
+    arguments = [f"--ip={LOOPBACK}", f"--port={port}", "--ServerApp.port_retries=0", "--no-browser"]
+    return ["/bin/sh", "-c", PLAIN_SERVER, "notebook-server", *arguments]
 
 
 def _check_environment(environment: Mapping[str, str], own: Mapping[str, str]) -> None:

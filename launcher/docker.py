@@ -2,7 +2,7 @@
 
 ::
 
-    launch   ImageRecord + LaunchOptions -> image pulled by digest -> container -> token put into it -> Server
+    launch   ImageRecord + LaunchOptions -> image pulled by digest -> container -> tokens put into it -> Server
     servers, logs, stop                  what runs, found by labels
 
 Only containers with casabinder's label are ever touched, and of those only the ones that this user launched with this
@@ -11,13 +11,16 @@ cache. A container that has ended keeps the user's files until it is stopped by 
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from builder.container.engine import EngineError, docker, docker_json, docker_lines, explain_pull
 from launcher.container import (
+    HOST_PORT,
     LABEL,
+    LOOPBACK,
     NOTEBOOK,
     PORT,
     Container,
@@ -66,11 +69,17 @@ def launch(record: ImageRecord, options: LaunchOptions, cache: Path, say: Say, *
         if new:
             name = next(candidate for candidate in _numbered(name) if candidate not in there)
         elif name in there:
-            return _again(there[name], files, say)
-        container = describe(record, options, name, owned_by)
+            return _again(there[name], options, files, say)
+        pool_token = _pool_token(options)
         pull(record, say)
-        say(f"starting {name}: {options.workers} Dask workers, {options.cpus:g} processors, {options.memory} of memory")
-        return _start(container, files)
+        batch = options.used_pool
+        if batch is not None and options.port is None:
+            options = replace(options, port=_free_port())
+        container = describe(record, options, name, owned_by)
+        where = f" in the pool of {batch.site.collector} as {batch.user}" if batch else ""
+        workers = f"{options.workers} Dask workers{where}"
+        say(f"starting {name}: {workers}, {options.cpus:g} processors, {options.memory} of memory")
+        return _start(container, files, pool_token)
 
 
 def pull(record: ImageRecord, say: Say) -> str:
@@ -164,11 +173,23 @@ def _numbered(name: str) -> Iterator[str]:
         number += 1
 
 
-def _start(container: Container, files: ServerFiles) -> Server:
+def _pool_token(options: LaunchOptions) -> str:
+    """Return a token for the launch's pool; nothing where none is needed."""
+    return options.used_pool.token() if options.used_pool else ""
+
+
+def _free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as trial:
+        trial.bind((LOOPBACK, 0))
+        return int(trial.getsockname()[1])
+
+
+def _start(container: Container, files: ServerFiles, pool_token: str) -> Server:
     token = files.new_token(container.name)
     try:
         docker(*container.arguments(), stdin=container.environment_file())
-        docker("cp", "-", f"{container.name}:/run", stdin=secrets_archive(token))
+        docker("cp", "-", f"{container.name}:/run", stdin=secrets_archive(token, pool_token))
         docker("start", container.name)
         return _when_ready(container.name, files)
     except BaseException:
@@ -176,13 +197,16 @@ def _start(container: Container, files: ServerFiles) -> Server:
         raise
 
 
-def _again(server: Server, files: ServerFiles, say: Say) -> Server:
+def _again(server: Server, options: LaunchOptions, files: ServerFiles, say: Say) -> Server:
     if not server.token:
         raise CasabinderError(f"the token of {server.name} is lost: remove it with `casabinder stop {server.name}`")
     if server.state == "running":
         say(f"{server.name} runs already")
     else:
         say(f"starting {server.name} again, with the files it had")
+        pool_token = _pool_token(options)
+        if pool_token:  # the one that it has may have expired
+            docker("cp", "-", f"{server.name}:/run", stdin=secrets_archive(server.token, pool_token))
         docker("start", server.name)
     return _when_ready(server.name, files)
 
@@ -219,6 +243,7 @@ def _read(container: dict[str, Any], files: ServerFiles) -> Server:
     """Return the server that ``docker inspect`` describes."""
     name, labels, state = container["Name"].removeprefix("/"), container["Config"]["Labels"], container["State"]
     published = (container["NetworkSettings"]["Ports"] or {}).get(f"{PORT}/tcp") or []
+    port = published[0]["HostPort"] if published else labels.get(HOST_PORT, "") if state["Running"] else ""
     return Server(
         name=name,
         repo=labels[f"{LABEL}.repo"],
@@ -230,7 +255,7 @@ def _read(container: dict[str, Any], files: ServerFiles) -> Server:
         state=state["Status"],
         since=state["StartedAt"] if state["Running"] else container["Created"],
         workers=int(labels[f"{LABEL}.workers"]),
-        url=f"http://127.0.0.1:{published[0]['HostPort']}/" if published else "",
+        url=f"http://{LOOPBACK}:{port}/" if port else "",
         browser_file=files.browser_file(name),
         token=files.token(name),
     )

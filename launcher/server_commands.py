@@ -10,6 +10,7 @@ from builder.build import build
 from builder.options import BuildOptions
 from launcher import docker
 from launcher.container import LaunchOptions
+from launcher.pools.site_pool import BatchPool
 from launcher.progress import choose_reporter
 from registry_sync.errors import CasabinderError
 
@@ -36,16 +37,17 @@ def launch(context: Context, arguments: Namespace) -> int:
         rebuild=arguments.rebuild,
     )
     limits = context.site.limits
-    if arguments.workers > limits.workers:
-        raise CasabinderError(
-            f"--workers {arguments.workers} is more than the {limits.workers} that this site allows (limits.workers)"
-        )
+    batch = BatchPool.of_site(context.site) if (arguments.pool or context.site.pool.kind) == "htcondor" else None
+    most, entry = (limits.workers, "limits.workers") if batch is None else (batch.site.maximum, "pool.maximum")
+    if arguments.workers > most:
+        raise CasabinderError(f"--workers {arguments.workers} is more than the {most} that this site allows ({entry})")
     options = LaunchOptions(
         workers=arguments.workers,
         cpus=arguments.cpus or limits.cpus,
         memory=arguments.memory or limits.memory,
         port=arguments.port,
-        maximum=limits.workers,
+        maximum=most,
+        batch=batch,
     )
     server = docker.launch(record, options, context.facility.cache, _say(quiet=arguments.quiet), new=arguments.new)
     if arguments.json:

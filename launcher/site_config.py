@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from builder.documents import read_document
 from registry_sync.errors import CasabinderError
@@ -108,6 +108,48 @@ class Rate(_Strict):
     seconds: int = Field(default=3600, gt=0)
 
 
+class Pool(_Strict):
+    """Where Dask workers run: beside the notebook (``local``), or as jobs of an HTCondor pool.
+
+    ``collector`` is ``HOST[:PORT]``, ``schedd`` the name under which the collector knows it. The users' IDTOKENs are
+    signed with ``signing_key``, the file (mode 600) that the pool's collector has in its ``SEC_PASSWORD_DIRECTORY``
+    under the name ``signing_key_id``. ``address`` is this machine as the pool's nodes reach it; on it the schedulers
+    listen. In the container universe nodes find images, by their names, below ``unpacked``, or fetch them from the
+    registry. ``cores``, ``memory`` and ``disk`` are one worker's, ``maximum`` is how many a session may have.
+    """
+
+    kind: Literal["local", "htcondor"] = "local"
+    collector: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?$")] | None = (
+        None
+    )
+    schedd: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._@-]+$")] | None = None
+    trust_domain: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]+$")] | None = None
+    signing_key: Path | None = None
+    signing_key_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")] = "POOL"
+    token_seconds: int = Field(default=86_400, ge=60)
+    user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9._-]{0,63}$")] | None = None
+    universe: Literal["docker", "container"] = "docker"
+    unpacked: Annotated[str, StringConstraints(pattern=r"^/[^\s,]*$")] | None = None
+    address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:-]+$")] = "127.0.0.1"
+    maximum: int = Field(default=20, ge=1)
+    cores: int = Field(default=1, ge=1)
+    memory: Memory = "2GiB"
+    disk: Memory = "4GiB"
+    accounting_group: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._@-]*$")] = ""
+    requirements: Annotated[str, StringConstraints(pattern=r"^[^\r\n]*$")] = ""
+    keep_claim_seconds: int = Field(default=600, ge=0)
+    directives: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _complete(self) -> Pool:
+        if self.kind == "htcondor":
+            needed = ("collector", "schedd", "trust_domain", "signing_key")
+            missing = [name for name in needed if getattr(self, name) is None]
+            if missing:
+                raise ValueError(f"a pool of the kind htcondor needs {', '.join(missing)}")
+        return self
+
+
 class Service(_Strict):
     """The launch service: where people reach it, where it keeps its state, what it allows.
 
@@ -167,6 +209,7 @@ class Site(_Strict):
     containers: Containers = Containers()
     layers: Layers = Layers()
     signing: Signing | None = None
+    pool: Pool = Pool()
     service: Service = Service()
     hub: Hub = Hub()
 
@@ -191,6 +234,7 @@ def load_site(path: Path | None = None) -> Site:
             "catalogues": tuple(file.parent / entry for entry in site.catalogues),
             "ca_certificates": tuple(file.parent / entry for entry in site.ca_certificates),
             "signing": site.signing and _beside(file, site.signing),
+            "pool": _pool_beside(file, site.pool),
             "service": _service_beside(file, site.service),
         }
     )
@@ -199,6 +243,10 @@ def load_site(path: Path | None = None) -> Site:
 def _beside(file: Path, signing: Signing) -> Signing:
     password = signing.password and file.parent / signing.password
     return Signing(key=file.parent / signing.key, password=password)
+
+
+def _pool_beside(file: Path, pool: Pool) -> Pool:
+    return pool.model_copy(update={"signing_key": pool.signing_key and file.parent / pool.signing_key})
 
 
 def _service_beside(file: Path, service: Service) -> Service:

@@ -22,7 +22,7 @@ from jupyterhub.spawner import SpawnException
 from sqlalchemy.orm import object_session
 from traitlets import Bool, Enum, HasTraits, List, Unicode, default
 
-from launcher.container import LABEL, PORT, LaunchOptions, commit_url, own_environment, pool
+from launcher.container import LABEL, PLAIN_SERVER, PORT, LaunchOptions, commit_url, own_environment, pool
 from launcher.hub.vouching import GOOD_FOR, OPTION, NotVouchedError, Voucher
 from launcher.security.keys import Keys
 from registry_sync.errors import CasabinderError
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 LAUNCH = f"{LABEL}.launch"
 HUB = f"{LABEL}.hub"
-# A foreign image may have no JupyterLab; what it has was looked at when it was built.
-_PLAIN_SERVER = 'command -v jupyter-lab >/dev/null && exec jupyter-lab "$@"; exec jupyter-server "$@"'
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LONGEST_WORDS = 300
 
@@ -189,7 +187,7 @@ def plain_server(base_url: str, origins: Sequence[str]) -> list[str]:
     elif origins:
         pattern = "|".join(re.escape(origin) for origin in origins)
         arguments.append(f"--ServerApp.allow_origin_pat=^(?:{pattern})$")
-    return ["/bin/sh", "-c", _PLAIN_SERVER, "notebook-server", *arguments]
+    return ["/bin/sh", "-c", PLAIN_SERVER, "notebook-server", *arguments]
 
 
 def last_words(log: str) -> str:

@@ -179,6 +179,8 @@ class FacilityCluster(Cluster):  # type: ignore[misc]  # distributed is untyped
 
     def _worker_text(self) -> str:
         running, requested = len(self.workers), self._state["requested"]
+        if self._state["notes"]:
+            return ", ".join([f"{running} running", *self._state["notes"]])
         starting = max(0, requested - running) if self._state["adaptive"] is None else 0
         return f"{running} running, {starting} starting" if starting else f"{running} running"
 

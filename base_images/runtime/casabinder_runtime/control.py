@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from distributed.diagnostics.plugin import SchedulerPlugin
+from tornado.ioloop import PeriodicCallback
 
 from casabinder_runtime.errors import PoolError
 from casabinder_runtime.session_directory import SessionStatus, write_status
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from casabinder_runtime.pools.pool import Pool
 
 
+PUBLISH_SECONDS = 1.0
+
+
 class ClusterState(TypedDict):
     """What is told to whoever asks."""
 
@@ -30,6 +34,7 @@ class ClusterState(TypedDict):
     requested: int
     maximum: int | None
     adaptive: list[int] | None  # least and most workers, while scaling is automatic
+    notes: list[str]  # how the workers fare that do not run, as far as the pool knows
 
 
 class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is untyped
@@ -38,6 +43,7 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
     name = "casabinder-session-control"
 
     _adaptive: Adaptive | None = None
+    _published: SessionStatus | None = None
 
     def __init__(self, cluster: SpecCluster, pool: Pool, directory: Path, message: str = "") -> None:
         self._cluster = cluster
@@ -51,6 +57,12 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
         scheduler.handlers["casabinder_scale"] = self.scale
         scheduler.handlers["casabinder_adapt"] = self.adapt
         scheduler.handlers["casabinder_state"] = self.state
+        self._publishing = PeriodicCallback(self._publish, PUBLISH_SECONDS * 1000)
+        self._publishing.start()
+
+    async def close(self) -> None:
+        """Called by the scheduler when it ends."""
+        self._publishing.stop()
 
     async def scale(self, n: int) -> ClusterState:
         """Ask the pool for ``n`` workers in all; ends automatic scaling.
@@ -89,6 +101,7 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
             "requested": len(self._cluster.plan),
             "maximum": self._pool.maximum,
             "adaptive": [self._adaptive.minimum, self._adaptive.maximum] if self._adaptive else None,
+            "notes": self._pool.notes(self._cluster),
         }
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:  # noqa: ARG002
@@ -111,5 +124,8 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
             self._adaptive = None
 
     def _publish(self) -> None:
-        status = SessionStatus("running", len(self._scheduler.workers), len(self._cluster.plan), self._message)
-        write_status(self._directory, status)
+        message = "; ".join(filter(None, [self._message, *self._pool.notes(self._cluster)]))
+        status = SessionStatus("running", len(self._scheduler.workers), len(self._cluster.plan), message)
+        if status != self._published:
+            write_status(self._directory, status)
+            self._published = status

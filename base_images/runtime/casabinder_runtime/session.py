@@ -76,10 +76,10 @@ async def run(options: SessionOptions, pool: Pool) -> None:
     add_repository(options.repository)
     tls = create_session_certificates(options.directory)
     try:
-        port = first_free_port(options.port)
+        port = first_free_port(options.port, host=LOOPBACK if pool.address == LOOPBACK else "")
         dashboard_port = first_free_port(options.dashboard_port, but=frozenset({port}))
         context = SessionContext(
-            identity.env_id, options.identity_file, options.repository, tls, LOOPBACK, port, dashboard_port
+            identity.env_id, options.identity_file, options.repository, tls, pool.address, port, dashboard_port
         )
         async with pool.make_cluster(context) as cluster:
             await _announce(options, identity, tls, pool, cluster)
@@ -110,7 +110,7 @@ async def _announce(
     control = SessionControl(cluster, pool, options.directory, message)
     await scheduler.register_scheduler_plugin(control, idempotent=False)
     record = SessionRecord(
-        address=scheduler.contact_address or scheduler.address,
+        address=f"tls://{LOOPBACK}:{scheduler.port}",
         dashboard_port=scheduler.services["dashboard"].port,
         tls_ca_file=str(tls.ca),
         tls_client_cert=str(tls.certificate("client")),

@@ -4,6 +4,11 @@ A pool is asked for by ``CASABINDER_POOL``, a JSON object::
 
     {"kind": "local", "workers": 2, "maximum": 4, "threads": 1, "memory": "1.5GB"}
 
+    {"kind": "htcondor", "workers": 2, "maximum": 20, "cores": 1, "memory": "2GiB", "disk": "4GiB",
+     "image": "registry.example.org/casabinder/x:0123456789abcdef", "universe": "docker", "network": "host",
+     "collector": "cm.example.org:9618", "schedd": "facility@example.org", "trust_domain": "example.org",
+     "address": "192.0.2.10", "accounting_group": "", "requirements": "", "keep_claim_seconds": 600, "directives": {}}
+
 ``kind``, ``workers`` (at the start) and ``maximum`` (the session's limit; left out: none) mean the same in every pool;
 the rest belongs to the kind.
 """
@@ -67,8 +72,10 @@ def make_pool(config: PoolConfig) -> Pool:
 
         return LocalPool.from_config(config)
     if config.kind == "htcondor":
-        raise PoolError("this build of casabinder has no HTCondor pool yet: ask for a pool of the kind 'local'")
-    raise PoolError(f"{POOL_VARIABLE}: there is no pool of the kind {config.kind!r}: ask for 'local'")
+        from casabinder_runtime.pools.htcondor import HTCondorPool
+
+        return HTCondorPool.from_config(config)
+    raise PoolError(f"{POOL_VARIABLE}: there is no pool of the kind {config.kind!r}: ask for 'local' or 'htcondor'")
 
 
 def _count(document: dict[str, Any], key: str) -> int:

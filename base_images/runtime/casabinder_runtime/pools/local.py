@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from casabinder_runtime.errors import PoolError
+from casabinder_runtime.ports import LOOPBACK
 
 if TYPE_CHECKING:
     from distributed import SpecCluster
@@ -23,6 +24,7 @@ class LocalPool:
     threads: int = 1
     memory: str = "auto"
     kind: str = "local"
+    address: str = LOOPBACK
 
     @classmethod
     def from_config(cls, config: PoolConfig) -> LocalPool:
@@ -53,6 +55,10 @@ class LocalPool:
             asynchronous=True,
             name="casabinder-local",
         )
+
+    def notes(self, cluster: SpecCluster) -> list[str]:  # noqa: ARG002  # other pools look at theirs
+        """Return nothing: processes just start."""
+        return []
 
     def worker_options(self, session: SessionContext) -> dict[str, Any]:
         """Return the arguments of ``distributed.Nanny``: guarded, and with the repository at hand."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from casabinder_runtime.ports import LOOPBACK
 from casabinder_runtime.scheduler_plugin import EnvironmentGuard
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SessionContext:
-    """The session, as its pool sees it."""
+    """The session, as its pool sees it; ``host`` is where workers reach the scheduler."""
 
     env_id: str
     identity_file: Path
@@ -31,8 +32,9 @@ class SessionContext:
         """Return the arguments of ``distributed.Scheduler``: TLS only, guarded against other images."""
         return {
             "protocol": "tls://",
-            "host": self.host,
+            "host": LOOPBACK if self.host == LOOPBACK else "",  # the notebook's own clients use loopback in any case
             "port": self.port,
+            "contact_address": f"tls://{self.host}:{self.port}",
             "security": self.tls.security("scheduler"),
             "dashboard": True,
             # Plain HTTP without a password: only ever on loopback, behind the notebook server's proxy.
@@ -56,5 +58,12 @@ class Pool(Protocol):
     def maximum(self) -> int | None:
         """How many workers the session may have, if there is a limit."""
 
+    @property
+    def address(self) -> str:
+        """The address of this machine at which workers reach the scheduler."""
+
     def make_cluster(self, session: SessionContext) -> SpecCluster:
         """Return a cluster without workers, for the running event loop; awaiting it starts its scheduler."""
+
+    def notes(self, cluster: SpecCluster) -> list[str]:
+        """Return how those workers of ``cluster`` fare that do not run, in sentences such as "2 idle in the queue"."""

@@ -32,7 +32,7 @@ def test_everything_asked_for_reaches_the_pool() -> None:
         ('{"kind": "local", "threads": 0}', "threads of a local pool must be a number of at least 1, not 0"),
         ('{"kind": "local", "memory": "much"}', "must be a size such as \"1.5GB\", not 'much'"),
         ('{"kind": "local", "memory": 5}', 'must be a size such as "1.5GB", not 5'),
-        ('{"kind": "htcondor"}', "this build of casabinder has no HTCondor pool yet"),
+        ('{"kind": "htcondor"}', "an HTCondor pool needs image, collector, schedd, trust_domain, address"),
         ('{"kind": "slurm"}', "there is no pool of the kind 'slurm'"),
     ],
 )

@@ -1,0 +1,151 @@
+"""Describes a worker's job in HTCondor's submit language: a pure function of the session and the site.
+
+    PoolSite, WorkerShape ──▶ describe() ──▶ {"universe": "docker", ...} ──▶ submit_text() ──▶ htcondor2.Submit
+
+Two universes run the notebook's own image. In the docker universe it is pulled by its immutable tag: HTCondor tags what
+it has pulled for its cache, which Docker refuses for a reference by digest (src/condor_starter.V6.1/docker_proc.cpp).
+In the container universe it is a directory (unpacked on CVMFS), a SIF file or a ``docker://`` address. Apptainer skips
+entry points, so the docker universe is told to skip it too, and the worker command calls it in both.
+
+No secret is in a description: they are files, named here, that HTCondor transfers encrypted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from casabinder_runtime.errors import PoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+WRONG_IMAGE = 78  # the exit status of casabinder_runtime.guard, which cannot be imported without Dask
+KEPT_SECONDS = 3600  # a finished job stays in the queue for so long, with its output
+VACATE_SECONDS = 60  # what a worker that must go has to hand over its results
+MEBIBYTE = 2**20
+SESSION_ATTRIBUTE = "CasabinderSession"
+WORKER_ATTRIBUTE = "CasabinderWorker"
+
+
+@dataclass(frozen=True)
+class PoolSite:
+    """What the site decides: ``image`` as this universe names it, and where and on whose account jobs run."""
+
+    image: str
+    universe: Literal["docker", "container"] = "docker"
+    accounting_group: str = ""
+    requirements: str = ""
+    keep_claim_seconds: int = 600
+    directives: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "@sha256:" in self.image:
+            raise PoolError(f"HTCondor can't keep an image that is named by digest: name {self.image} by its tag")
+
+
+@dataclass(frozen=True)
+class WorkerShape:
+    """What one worker asks for: cores, and memory and disk in bytes."""
+
+    cores: int
+    memory: int
+    disk: int
+
+
+@dataclass(frozen=True)
+class WorkerIdentity:
+    """Which worker of which session a job is, and the environment that its image must hold."""
+
+    name: str
+    session: str
+    env_id: str
+
+
+def describe(
+    worker: WorkerIdentity, site: PoolSite, shape: WorkerShape, command: str, files: Sequence[Path]
+) -> dict[str, str]:
+    """Return the submit commands of a worker's job.
+
+    ``command`` is a line of shell that ends as the worker; ``files`` are transferred into the job's working directory,
+    encrypted and under their own names. Values are in HTCondor's syntax.
+
+    Raises:
+        PoolError: a directive of the site is set here already, or is not one line.
+    """
+    transferred = ", ".join(str(path) for path in files)
+    wrong_image = f"(ExitBySignal =?= False) && (ExitCode =?= {WRONG_IMAGE})"
+    description = {
+        **_container(site),
+        "executable": "/bin/sh",
+        "transfer_executable": "False",  # HTCondor 24 and newer look for it beside the submitter otherwise
+        "arguments": quoted_arguments(["-c", f"exec {command}"]),
+        "environment": f'"CASABINDER_ENV_ID={worker.env_id}"',
+        "should_transfer_files": "YES",
+        "when_to_transfer_output": "ON_EXIT",
+        "transfer_input_files": transferred,
+        "encrypt_input_files": transferred,
+        "transfer_output_files": '""',
+        "output": "worker.out",
+        "error": "worker.err",
+        "request_cpus": str(shape.cores),
+        "request_memory": f"{-(-shape.memory // MEBIBYTE)}MB",
+        "request_disk": f"{-(-shape.disk // 1024)}KB",
+        "keep_claim_idle": str(site.keep_claim_seconds),
+        "job_max_vacate_time": str(VACATE_SECONDS),
+        "on_exit_hold": wrong_image,
+        "on_exit_hold_reason": _string(f"the worker's image does not hold the environment {worker.env_id}"),
+        "on_exit_hold_subcode": str(WRONG_IMAGE),
+        "leave_in_queue": f"JobStatus == 4 && time() - CompletionDate < {KEPT_SECONDS}",
+        # A session that was killed leaves nobody who would remove its jobs; 16 is a job that waits for its input files.
+        "periodic_remove": f"JobStatus == 5 && HoldReasonCode =!= 16 && time() - EnteredCurrentStatus > {KEPT_SECONDS}",
+        "batch_name": f"casabinder-{worker.session}",
+        "MY.CasabinderEnvId": _string(worker.env_id),
+        f"MY.{SESSION_ATTRIBUTE}": _string(worker.session),
+        f"MY.{WORKER_ATTRIBUTE}": _string(worker.name),
+        "MY.DaskWorkerName": _string(worker.name),
+    }
+    if site.accounting_group:
+        description["accounting_group"] = site.accounting_group
+    if site.requirements:
+        description["requirements"] = site.requirements
+    return {**description, **_directives(site.directives, description)}
+
+
+def submit_text(description: Mapping[str, str]) -> str:
+    """Return a description as a submit file of one job."""
+    return "".join(f"{name} = {value}\n" for name, value in description.items()) + "queue\n"
+
+
+def quoted_arguments(words: Sequence[str]) -> str:
+    """Return ``words`` in the new syntax of ``arguments``: each in single quotes, all in double ones."""
+    quoted = ("'" + word.replace("'", "''").replace('"', '""') + "'" for word in words)
+    return '"' + " ".join(quoted) + '"'
+
+
+def _container(site: PoolSite) -> dict[str, str]:
+    if site.universe == "docker":
+        return {
+            "universe": "docker",
+            "docker_image": site.image,
+            "docker_override_entrypoint": "True",
+            "docker_network_type": "host",
+        }
+    local = {"transfer_container": "False"} if site.image.startswith("/") else {}
+    return {"universe": "container", "container_image": site.image, "container_target_dir": "/srv/job", **local}
+
+
+def _directives(directives: Mapping[str, str], description: Mapping[str, str]) -> dict[str, str]:
+    own = {name.lower() for name in description}
+    for name, value in directives.items():
+        if name.lower() in own:
+            raise PoolError(f"the pool's directive {name} is set by casabinder itself: leave it out of the site's")
+        if "\n" in name + value or "=" in name or not name.strip():
+            raise PoolError(f"the pool's directive {name!r} is not one line of a submit file")
+    return dict(directives)
+
+
+def _string(text: str) -> str:
+    """Return a ClassAd string."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

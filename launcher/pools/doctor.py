@@ -1,0 +1,245 @@
+"""Looks at everything between a site and its workers, and says of each thing in one sentence whether it works.
+
+::
+
+    collector   answers, and how many nodes it knows
+    schedd      is known there, and answers
+    token       can be minted from the signing key
+    write       the schedd takes its bearer for the user and for nobody else, queues their job, lets them do no more
+    address     is this machine's, and not loopback when the pool is elsewhere
+    universe    slots that run the site's universe
+    images      the registry answers
+
+What depends on something that does not work is not looked at. HTCondor is asked by :mod:`launcher.pools.probe`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from registry_sync.client import RegistryClient
+from registry_sync.errors import CasabinderError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from launcher.pools.probe import Attempt, Sight
+    from launcher.pools.site_pool import BatchPool
+    from registry_sync.store import Store
+
+logger = logging.getLogger(__name__)
+
+PROBE_SECONDS = 30
+State = Literal["ok", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    state: State
+    sentence: str
+
+
+class ProbeError(CasabinderError):
+    """HTCondor could not be asked."""
+
+
+def examine_pool(pool: BatchPool, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
+    """Yield the findings about a pool; ``clock`` is what the token's life is counted from."""
+    if importlib.util.find_spec("htcondor2") is None:
+        yield Finding(
+            "bindings", "failed", "HTCondor's Python bindings are missing: run `pip install casabinder[htcondor]`"
+        )
+        return
+    try:
+        token, why = pool.token(clock), ""
+    except CasabinderError as error:
+        token, why = "", str(error)
+    with surroundings(pool, token) as environment:
+        sight = _look(pool, environment)
+        attempt = _submit(pool, environment) if token and sight.schedd_answers else None
+    yield _collector(pool, sight)
+    yield _schedd(pool, sight)
+    yield _token(pool, token, why)
+    yield _write(pool, attempt)
+    yield _address(pool)
+    yield _universe(pool, sight)
+
+
+def examine_registry(store: Store) -> Finding:
+    """Say whether the images' registry answers this machine."""
+    if not isinstance(store, RegistryClient):
+        return Finding(
+            "images", "failed", "the images are in an OCI layout, from which no node can pull: name a registry"
+        )
+    try:
+        store.ping()
+    except CasabinderError as error:
+        return Finding("images", "failed", str(error))
+    return Finding("images", "ok", f"the registry {store.registry} answers this machine")
+
+
+@contextmanager
+def surroundings(pool: BatchPool, token: str) -> Iterator[dict[str, str]]:
+    """Give the environment of a process that talks to the pool with ``token``; nothing else of HTCondor's is in it."""
+    with tempfile.TemporaryDirectory(prefix="casabinder-doctor-") as directory:
+        if token:
+            descriptor = os.open(Path(directory) / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as sink:
+                sink.write(f"{token}\n")
+        settings = {
+            "COLLECTOR_HOST": str(pool.site.collector),
+            "SEC_CLIENT_AUTHENTICATION": "OPTIONAL",  # who only reads need not say who they are
+            "SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS",
+            "SEC_CLIENT_ENCRYPTION": "PREFERRED",
+            "SEC_CLIENT_INTEGRITY": "PREFERRED",
+            "SEC_TOKEN_DIRECTORY": directory,
+            "SEC_TOKEN_SYSTEM_DIRECTORY": directory,
+            "TRUST_DOMAIN": str(pool.site.trust_domain),
+        }
+        if pool.site.address.startswith("127."):
+            settings |= {"NETWORK_INTERFACE": pool.site.address, "ENABLE_IPV6": "False"}
+        others = {name: value for name, value in os.environ.items() if not name.upper().startswith("_CONDOR_")}
+        own = {f"_CONDOR_{name}": value for name, value in settings.items()}
+        yield {**others, **own, "CONDOR_CONFIG": "ONLY_ENV"}
+
+
+def _look(pool: BatchPool, environment: dict[str, str]) -> Sight:
+    from launcher.pools.probe import Sight
+
+    try:
+        return Sight.from_json(_ask("look", pool, environment))
+    except ProbeError as error:
+        return Sight(error=str(error))
+
+
+def _submit(pool: BatchPool, environment: dict[str, str]) -> Attempt:
+    from launcher.pools.probe import Attempt
+
+    # Whoever may submit must have said who they are.
+    strict = {
+        **environment,
+        "_CONDOR_SEC_CLIENT_AUTHENTICATION": "REQUIRED",
+        "_CONDOR_SEC_CLIENT_ENCRYPTION": "REQUIRED",
+    }
+    try:
+        return Attempt(**_ask("submit", pool, strict))
+    except ProbeError as error:
+        return Attempt("schedd", error=str(error))
+
+
+def _ask(what: str, pool: BatchPool, environment: dict[str, str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "launcher.pools.probe", what, str(pool.site.schedd)]
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProbeError(f"no answer within {PROBE_SECONDS} s") from error
+    logger.debug("probe %s: %s", what, done.stderr)
+    try:
+        answer: dict[str, Any] = json.loads((done.stdout.splitlines() or [""])[-1])
+    except ValueError as error:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise ProbeError(f"HTCondor's bindings failed: {last}") from error
+    return answer
+
+
+def _collector(pool: BatchPool, sight: Sight) -> Finding:
+    if sight.error:
+        return Finding("collector", "failed", f"the collector {pool.site.collector} does not answer: {sight.error}")
+    nodes = len({slot.node for slot in sight.slots})
+    return Finding("collector", "ok", f"the collector {pool.site.collector} answers; it knows {_many(nodes, 'node')}")
+
+
+def _schedd(pool: BatchPool, sight: Sight) -> Finding:
+    name = pool.site.schedd
+    if sight.error:
+        return Finding("schedd", "skipped", "not looked for, as the collector does not answer")
+    if not sight.schedd:
+        return Finding("schedd", "failed", f"the collector knows no schedd {name}: correct `pool.schedd`, or start it")
+    if not sight.schedd_answers:
+        return Finding("schedd", "failed", f"the schedd {name} does not answer, though the collector knows it")
+    return Finding("schedd", "ok", f"the schedd {name} answers")
+
+
+def _token(pool: BatchPool, token: str, why: str) -> Finding:
+    if not token:
+        return Finding("token", "failed", why)
+    hours = f"{pool.seconds / 3600:.1f}".removesuffix(".0")
+    key = pool.site.signing_key_id
+    return Finding("token", "ok", f"a token of {pool.identity} was made with the key {key}, good for {hours} h")
+
+
+def _write(pool: BatchPool, attempt: Attempt | None) -> Finding:
+    if attempt is None:
+        return Finding("write", "skipped", "not tried, as there is no schedd or no token")
+    if attempt.reached in ("collector", "schedd"):
+        sentence = (
+            f"the {attempt.reached} refuses the token of {pool.identity}: `pool.signing_key` must be the pool's key "
+            f"{pool.site.signing_key_id}, `pool.trust_domain` its TRUST_DOMAIN, and the clocks must agree"
+        )
+        logger.info("refused: %s", attempt.error)
+        return Finding("write", "failed", sentence)
+    if attempt.identity != pool.identity:
+        sentence = f"the schedd takes {pool.identity} for {attempt.identity or 'nobody'}: see its CERTIFICATE_MAPFILE"
+        return Finding("write", "failed", sentence)
+    if attempt.error:
+        return Finding("write", "failed", f"the schedd queues no job of {pool.identity}: {attempt.error}")
+    if attempt.owner.partition("@")[0] != pool.user:
+        return Finding("write", "failed", f"the schedd queues jobs of {pool.identity} as {attempt.owner or 'nobody'}")
+    if attempt.administrator:
+        sentence = f"the token lets {pool.identity} administrate the schedd: its ALLOW_ADMINISTRATOR is too wide"
+        return Finding("write", "failed", sentence)
+    return Finding("write", "ok", f"the schedd queues jobs of {pool.identity} as theirs, and lets them do no more")
+
+
+def _address(pool: BatchPool) -> Finding:
+    """Schedulers listen at the pool's ``address``; that nodes reach it can only be seen from them."""
+    address, collector = pool.site.address, str(pool.site.collector)
+    if address.startswith("127.") and not collector.startswith(("127.", "localhost")):
+        sentence = f"nodes can't reach {address}: say in `pool.address` where they reach this machine"
+        return Finding("address", "failed", sentence)
+    try:
+        family, *_, place = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as trial:
+            trial.bind(place)
+    except OSError:
+        return Finding("address", "failed", f"{address} is no address of this machine: correct `pool.address`")
+    return Finding("address", "ok", f"schedulers will listen at {address}, an address of this machine")
+
+
+def _universe(pool: BatchPool, sight: Sight) -> Finding:
+    universe = pool.site.universe
+    if sight.error:
+        return Finding("universe", "skipped", "not counted, as the collector does not answer")
+    if not sight.slots:
+        return Finding("universe", "failed", "the pool has no slots: are its execute nodes started?")
+    able = [slot for slot in sight.slots if (slot.docker if universe == "docker" else slot.container)]
+    if not able:
+        sentence = (
+            f"none of {_many(len(sight.slots), 'slot')} runs the {universe} universe: choose another `pool.universe`"
+        )
+        return Finding("universe", "failed", sentence)
+    cores = _many(sum(slot.cpus for slot in able), "core")
+    nodes = _many(len({slot.node for slot in able}), "node")
+    sentence = f"{len(able)} of {_many(len(sight.slots), 'slot')} run the {universe} universe: {cores} on {nodes}"
+    return Finding("universe", "ok", sentence)
+
+
+def _many(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

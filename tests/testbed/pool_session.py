@@ -1,0 +1,138 @@
+"""A real Dask session in a container of a built image, with an HTCondor pool for its workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from casabinder_runtime.server_extension import kernel_environment
+from casabinder_runtime.session_directory import read_record
+
+from builder.container.engine import docker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.testbed.pool import RunningPool
+
+USER = 1000
+NAME = "session-pool"
+SECRETS = "/run/casabinder"
+START_SECONDS = 60.0
+CODE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class PoolSession:
+    """A session that runs; ``container`` has the notebook's image, and the machine's network."""
+
+    container: str
+    secrets: Path
+
+    def start(self, code: str) -> subprocess.Popen[str]:
+        """Run Python code in the notebook's place; ``cluster`` is its ``FacilityCluster`` and ``client`` a client."""
+        preamble = (
+            "from casabinder_runtime import FacilityCluster\n"
+            "cluster = FacilityCluster()\n"
+            "client = cluster.get_client()\n"
+        )
+        record = read_record(self.secrets / NAME)
+        assert record is not None, self.log()
+        kernel = kernel_environment(Path(SECRETS, NAME), record.address, "/")
+        environment = [word for name, value in kernel.items() for word in ("--env", f"{name}={value}")]
+        command = ["docker", "exec", "-i", *environment, self.container]
+        command += ["/usr/local/bin/casabinder-entrypoint", "python", "-"]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdin is not None
+        process.stdin.write(preamble + code)
+        process.stdin.close()
+        process.stdin = None  # so that communicate() does not write to it
+        return process
+
+    def run(self, code: str, seconds: float = CODE_SECONDS) -> str:
+        """Run Python code and return what it printed; what it wrote to stderr is in the failure, if it fails."""
+        process = self.start(code)
+        try:
+            said, errors = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AssertionError(f"no end after {seconds} s: {process.communicate()}\n{self.log()}") from None
+        assert process.returncode == 0, f"{said}\n{errors}\n{self.log()}"
+        return said
+
+    def status(self) -> dict[str, Any]:
+        """Return what the session tells the notebook's page."""
+        status: dict[str, Any] = json.loads((self.secrets / NAME / "status.json").read_text())
+        return status
+
+    def wait_for(self, sentence: str, seconds: float) -> str:
+        """Return the session's message as soon as it has ``sentence`` in it."""
+        deadline = time.monotonic() + seconds
+        while sentence not in (message := str(self.status()["message"])):
+            assert time.monotonic() < deadline, f"{sentence!r} is not said: {self.status()}\n{self.log()}"
+            time.sleep(0.2)
+        return message
+
+    def log(self) -> str:
+        """Return the end of what the session process said."""
+        done = subprocess.run(["docker", "logs", "--tail", "60", self.container], capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+
+@contextmanager
+def running_pool_session(
+    directory: Path, pool: RunningPool, notebook: str, *, token: str | None = None, **options: object
+) -> Iterator[PoolSession]:
+    """Start a session in the image ``notebook``; ``options`` are of ``CASABINDER_POOL``, beyond where the pool is.
+
+    ``token`` is that of the pool's first user unless another is given.
+    """
+    secrets = directory / "secrets"
+    (secrets / "condor").mkdir(mode=0o700, parents=True)
+    file = secrets / "condor" / "token"
+    file.write_text(pool.token() if token is None else token)
+    file.chmod(0o400)
+    for path in (secrets, secrets / "condor", file):
+        os.chown(path, USER, USER)
+    secrets.chmod(0o700)
+    document = {
+        "kind": "htcondor",
+        "image": notebook,
+        "collector": pool.collector,
+        "schedd": pool.schedd,
+        "trust_domain": pool.trust_domain,
+        "address": "127.0.0.1",
+        "memory": "1GiB",
+        "disk": "200MiB",
+        **options,
+    }
+    session = "/srv/env/bin/python -P -m casabinder_runtime.session --directory " + f"{SECRETS}/{NAME}"
+    container = docker(
+        *("run", "--detach", "--network", "host", "--user", f"{USER}:{USER}", "--cap-drop", "ALL"),
+        *("--volume", f"{secrets}:{SECRETS}", "--env", f"CASABINDER_SECRETS={SECRETS}"),
+        *("--env", f"CASABINDER_POOL={json.dumps(document)}", notebook, *session.split()),
+    ).strip()
+    running = PoolSession(container, secrets)
+    try:
+        _wait_for_record(running)
+        yield running
+        docker("stop", "--time", "30", container)
+        assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0", running.log()
+    finally:
+        docker("rm", "--force", container)
+
+
+def _wait_for_record(session: PoolSession) -> None:
+    record = session.secrets / NAME / "cluster.json"
+    deadline = time.monotonic() + START_SECONDS
+    while not record.exists():
+        assert time.monotonic() < deadline, session.log()
+        time.sleep(0.2)

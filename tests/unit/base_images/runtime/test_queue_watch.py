@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from casabinder_runtime.pools.queue_watch import missing, sentences, summarize
+from casabinder_runtime.pools.schedd import QueuedJob
+from casabinder_runtime.pools.submission import WorkerShape
+
+SHAPE = WorkerShape(cores=1, memory=2**31, disk=2**32)
+
+
+def told(*jobs: QueuedJob, joined: frozenset[str] = frozenset()) -> list[str]:
+    """Return what is said of jobs."""
+    return sentences(summarize(jobs, joined, SHAPE))
+
+
+def test_workers_that_have_joined_are_not_spoken_of() -> None:
+    assert told(QueuedJob(1, "w-0", "running"), joined=frozenset({"w-0"})) == []
+
+
+def test_equal_fates_are_counted() -> None:
+    jobs = [
+        QueuedJob(1, "w-0", "running"),
+        QueuedJob(2, "w-1", "held", "the disk is full"),
+        QueuedJob(3, "w-2", "held", "the disk is full"),
+        QueuedJob(4, "w-3", "submitted"),
+        QueuedJob(5, "w-4", "idle"),
+        QueuedJob(6, "w-5", "ended", "exit status 0"),
+    ]
+    assert told(*jobs) == ["2 idle in the queue", "1 starting", "2 held: the disk is full"]
+
+
+def test_a_slot_that_is_not_there_is_described() -> None:
+    assert told(QueuedJob(1, "w-0", "idle", "no match found")) == [
+        "1 idle in the queue: no free slot has 1 core, 2.00 GiB of memory and 4.00 GiB of disk (no match found)"
+    ]
+
+
+def test_lost_are_those_whose_jobs_ended_or_went_unless_they_are_still_joined() -> None:
+    known = [("w-0", 1), ("w-1", 2), ("w-2", 3), ("w-3", 4)]
+    jobs = [QueuedJob(1, "w-0", "running"), QueuedJob(2, "w-1", "ended"), QueuedJob(4, "w-3", "ended")]
+    assert missing(known, jobs, frozenset({"w-3"})) == {"w-1", "w-2"}

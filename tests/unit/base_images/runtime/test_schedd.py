@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from casabinder_runtime.errors import PoolError
+from casabinder_runtime.pools.schedd import QueuedJob, Schedd, ScheddAddress, explain
+
+from tests.testbed.notebook_server import RUNTIME
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def token(claims: dict[str, object]) -> str:
+    """Return an unsigned token."""
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"e30.{payload}.c2ln\n"
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> ScheddAddress:
+    """A schedd that is not there: nothing listens on the discard port."""
+    file = tmp_path / "condor" / "token"
+    file.parent.mkdir()
+    file.write_text(token({"sub": "alice@testbed", "exp": 2_000_000_000}))
+    return ScheddAddress("127.0.0.1:9", "facility@testbed", "testbed", file, "127.0.0.1")
+
+
+def test_a_token_is_good_until_it_expires(address: ScheddAddress) -> None:
+    address.check_token(1_999_999_999)
+    with pytest.raises(PoolError, match="expired at 03:33 UTC on 2033-05-18: launch the notebook again"):
+        address.check_token(2_000_000_000)
+
+
+@pytest.mark.parametrize("text", ["", "no token", "a.b.c", "a.e30=.c\u00e9", "a.W10.c"])
+def test_a_damaged_token_is_one_sentence(address: ScheddAddress, text: str) -> None:
+    address.token.write_text(text)
+    with pytest.raises(PoolError, match="the HTCondor token of this session is damaged"):
+        address.check_token(0)
+
+
+def test_a_missing_token_is_one_sentence(address: ScheddAddress) -> None:
+    address.token.unlink()
+    with pytest.raises(PoolError, match="cannot be read: No such file or directory"):
+        address.check_token(0)
+
+
+def test_only_the_sessions_token_is_used_and_everything_is_encrypted(address: ScheddAddress) -> None:
+    environment = address.environment()
+    assert environment["CONDOR_CONFIG"] == "/dev/null"
+    assert environment["_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS"] == "IDTOKENS"
+    assert environment["_CONDOR_SEC_DEFAULT_ENCRYPTION"] == "REQUIRED"
+    assert environment["_CONDOR_SEC_TOKEN_DIRECTORY"] == str(address.token.parent)
+    assert environment["_CONDOR_NETWORK_INTERFACE"] == "127.0.0.1"
+    assert address.token.read_text().strip() not in " ".join(environment.values())
+
+
+@pytest.mark.parametrize(
+    ("ad", "state", "reason"),
+    [
+        ({"JobStatus": 1}, "idle", ""),
+        ({"JobStatus": 1, "LastRejMatchReason": "no match found", "LastRejMatchTime": 20}, "idle", "no match found"),
+        ({"JobStatus": 1, "LastRejMatchReason": "of another time", "LastRejMatchTime": 9}, "idle", ""),
+        ({"JobStatus": 2}, "running", ""),
+        ({"JobStatus": 5, "HoldReasonCode": 16, "HoldReason": "Spooling input data files"}, "submitted", ""),
+        ({"JobStatus": 5, "HoldReasonCode": 1, "HoldReason": "by alice"}, "held", "by alice"),
+        ({"JobStatus": 4, "ExitBySignal": False, "ExitCode": 137}, "ended", "exit status 137"),
+        ({"JobStatus": 4, "ExitBySignal": True, "ExitSignal": 9}, "ended", "signal 9"),
+        ({"JobStatus": 3, "RemoveReason": "via condor_rm"}, "ended", "via condor_rm"),
+    ],
+)
+def test_a_jobs_ad_says_how_its_worker_fares(ad: dict[str, object], state: str, reason: str) -> None:
+    job = QueuedJob.parse({"ClusterId": 7, "CasabinderWorker": "w-0", "EnteredCurrentStatus": 10, **ad})
+    assert job == QueuedJob(7, "w-0", state, reason)  # type: ignore[arg-type]  # mypy sees a str
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        ("AUTHENTICATE:1003:Failed", "does not accept this session's token: AUTHENTICATE:1003:Failed"),
+        ("the collector c:1 knows no schedd s", "HTCondor: the collector c:1 knows no schedd s"),
+        ("Failed to connect to <127.0.0.1:9>", "schedd facility@testbed can't be reached"),
+        ("Failed communication with collector.", "collector 127.0.0.1:9 does not accept this session's token: Failed"),
+        ("Queue is full", "schedd facility@testbed refused: Queue is full"),
+    ],
+)
+def test_errors_of_the_bindings_are_sentences(address: ScheddAddress, message: str, sentence: str) -> None:
+    assert sentence in explain(message, address, reached=True)
+
+
+def test_a_collector_that_is_not_there_is_one_sentence(address: ScheddAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(RUNTIME))
+
+    async def ask() -> None:
+        schedd = Schedd(address, "a1b2c3")
+        try:
+            await schedd.jobs()
+        finally:
+            await schedd.close()
+
+    with pytest.raises(PoolError, match=r"HTCondor's collector 127\.0\.0\.1:9 can't be reached"):
+        asyncio.run(ask())

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import htcondor2
+import pytest
+from casabinder_runtime.errors import PoolError
+from casabinder_runtime.guard import WRONG_IMAGE
+from casabinder_runtime.pools import submission
+from casabinder_runtime.pools.submission import (
+    PoolSite,
+    WorkerIdentity,
+    WorkerShape,
+    describe,
+    quoted_arguments,
+    submit_text,
+)
+
+SITE = PoolSite("registry.example.org/casabinder/x:0123456789abcdef", accounting_group="cms.other")
+WORKER = WorkerIdentity("casabinder-htcondor-0", "a1b2c3", "5ca1ab1e5ca1ab1e")
+SHAPE = WorkerShape(cores=2, memory=3 * 10**9, disk=4 * 2**30)
+COMMAND = "/srv/env/bin/python -P -m casabinder_runtime.worker tls://192.0.2.1:8786 --name casabinder-htcondor-0"
+FILES = [Path("/run/casabinder/s/ca.pem"), Path("/run/casabinder/s/worker.key")]
+
+COMMON = """\
+executable = /bin/sh
+transfer_executable = False
+arguments = "'-c' 'exec /srv/env/bin/python -P -m casabinder_runtime.worker tls://192.0.2.1:8786 --name \
+casabinder-htcondor-0'"
+environment = "CASABINDER_ENV_ID=5ca1ab1e5ca1ab1e"
+should_transfer_files = YES
+when_to_transfer_output = ON_EXIT
+transfer_input_files = /run/casabinder/s/ca.pem, /run/casabinder/s/worker.key
+encrypt_input_files = /run/casabinder/s/ca.pem, /run/casabinder/s/worker.key
+transfer_output_files = ""
+output = worker.out
+error = worker.err
+request_cpus = 2
+request_memory = 2862MB
+request_disk = 4194304KB
+keep_claim_idle = 600
+job_max_vacate_time = 60
+on_exit_hold = (ExitBySignal =?= False) && (ExitCode =?= 78)
+on_exit_hold_reason = "the worker's image does not hold the environment 5ca1ab1e5ca1ab1e"
+on_exit_hold_subcode = 78
+leave_in_queue = JobStatus == 4 && time() - CompletionDate < 3600
+periodic_remove = JobStatus == 5 && HoldReasonCode =!= 16 && time() - EnteredCurrentStatus > 3600
+batch_name = casabinder-a1b2c3
+MY.CasabinderEnvId = "5ca1ab1e5ca1ab1e"
+MY.CasabinderSession = "a1b2c3"
+MY.CasabinderWorker = "casabinder-htcondor-0"
+MY.DaskWorkerName = "casabinder-htcondor-0"
+accounting_group = cms.other
+"""
+DOCKER = """\
+universe = docker
+docker_image = registry.example.org/casabinder/x:0123456789abcdef
+docker_override_entrypoint = True
+docker_network_type = host
+"""
+CONTAINER = """\
+universe = container
+container_image = /cvmfs/unpacked.example.org/casabinder/x:0123456789abcdef
+container_target_dir = /srv/job
+transfer_container = False
+"""
+UNPACKED = PoolSite(
+    "/cvmfs/unpacked.example.org/casabinder/x:0123456789abcdef", universe="container", accounting_group="cms.other"
+)
+
+
+@pytest.mark.parametrize(("site", "universe"), [(SITE, DOCKER), (UNPACKED, CONTAINER)], ids=["docker", "container"])
+def test_the_description_is_what_it_always_was(site: PoolSite, universe: str) -> None:
+    assert submit_text(describe(WORKER, site, SHAPE, COMMAND, FILES)) == f"{universe}{COMMON}queue\n"
+
+
+@pytest.mark.parametrize("site", [SITE, UNPACKED], ids=["docker", "container"])
+def test_htcondors_own_library_reads_every_line(site: PoolSite) -> None:
+    description = describe(WORKER, site, SHAPE, COMMAND, FILES)
+    parsed = htcondor2.Submit(submit_text(description))
+    assert {name.lower(): parsed[name] for name in parsed} == {
+        name.lower(): value for name, value in description.items()
+    }
+
+
+def test_a_sif_that_is_fetched_is_transferred() -> None:
+    description = describe(WORKER, replace(UNPACKED, image="docker://example.org/x:1"), SHAPE, COMMAND, FILES)
+    assert "transfer_container" not in description
+
+
+def test_arguments_keep_their_quotes() -> None:
+    assert quoted_arguments(["-c", "echo 'a' \"b\""]) == "\"'-c' 'echo ''a'' \"\"b\"\"'\""
+
+
+def test_the_guards_exit_status_is_the_one_that_holds_a_job() -> None:
+    assert submission.WRONG_IMAGE == WRONG_IMAGE
+
+
+def test_an_image_by_digest_is_refused() -> None:
+    with pytest.raises(PoolError, match="can't keep an image that is named by digest"):
+        PoolSite("registry.example.org/x@sha256:" + "0" * 64)
+
+
+def test_the_sites_directives_come_last_and_change_nothing_of_ours() -> None:
+    site = replace(SITE, requirements="HasGPU", directives={"concurrency_limits": "casabinder"})
+    assert list(describe(WORKER, site, SHAPE, COMMAND, FILES).items())[-2:] == [
+        ("requirements", "HasGPU"),
+        ("concurrency_limits", "casabinder"),
+    ]
+    with pytest.raises(PoolError, match="the pool's directive Docker_Image is set by casabinder itself"):
+        describe(WORKER, replace(SITE, directives={"Docker_Image": "x"}), SHAPE, COMMAND, FILES)
+    for name, value in [("a", "b\nqueue"), ("a = b\nc", "d"), ("", "x")]:
+        with pytest.raises(PoolError, match="is not one line"):
+            describe(WORKER, replace(SITE, directives={name: value}), SHAPE, COMMAND, FILES)
