@@ -4,6 +4,9 @@ The engine's classic builder runs every ``RUN`` in a container with a limit of m
 accepts the same options and ignores them (see :mod:`builder.container.step`). So the classic one is used, and what
 needs BuildKit (``RUN --mount``, here-documents) is refused with a sentence. The context is the git tree as a tar on
 standard input: no file outside of it can be sent.
+
+The classic builder has no limit of processes but ``RLIMIT_NPROC``, which counts all that the machine runs under the
+same user id: everybody's notebook servers. So there is none, and a fork bomb ends at the limit of memory or of time.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ BUILD_ARGUMENTS = ("NB_USER=jovyan", "NB_UID=1000")
 """What repo2docker gives to a Dockerfile."""
 _ARROW = re.compile(r" ---> ([0-9a-f]{12,64})")
 _STEP = re.compile(r"Step \d+/\d+ : (.*)")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _ROOT = "context"
 _PERIOD = 100_000
 
@@ -80,7 +84,6 @@ def _command(path: str, identity: Path, allowed: ContainerLimits) -> list[str]:
         f"--memory-swap={allowed.memory}",
         f"--cpu-period={_PERIOD}",
         f"--cpu-quota={cpus(allowed) * _PERIOD:.0f}",
-        f"--ulimit=nproc={allowed.processes}",
         f"--network={allowed.network}",
         *(f"--build-arg={argument}" for argument in BUILD_ARGUMENTS),
         "-",
@@ -99,9 +102,10 @@ def _build(
     step, own = "", False
     try:
         with context.open("rb") as source:
-            for line in docker_lines(
+            for written in docker_lines(
                 *command, stdin=source, environment={"DOCKER_BUILDKIT": "0"}, seconds=allowed.seconds
             ):
+                line = _COLOURS.sub("", written)[:500]
                 if found := _STEP.fullmatch(line):
                     step = found[1]
                     own = not step.upper().startswith("FROM ")
@@ -109,8 +113,8 @@ def _build(
                     own = False  # somebody else's, who may be about to use it
                 elif (arrow := _ARROW.fullmatch(line)) and own:
                     made.append(arrow[1])
-                last.append(line[:500])
-                say(line[:500])
+                last.append(line)
+                say(line)
     except TimeoutError as error:
         raise StepError(
             f"{path} was still being built after {allowed.seconds:.0f} s, which is as long as this facility allows"

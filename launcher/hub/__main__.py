@@ -4,9 +4,13 @@ jsonschema imports the grammar of internationalised addresses if it is installed
 rest of JupyterHub. No schema of the hub has such a format; without the module jsonschema does not check it.
 """
 
+import signal
 import sys
 
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # importing it fails
+
+# A script's background processes ignore SIGINT, with which JupyterHub ends its services.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from jupyterhub.app import main  # noqa: E402
 

@@ -292,6 +292,19 @@ def test_an_image_with_everything_is_seen_to_have_it(image: str) -> None:
     assert (offers_workers(facts), facts.python) == (True, "3.13")
 
 
+def test_what_others_run_as_the_same_user_leaves_a_dockerfile_alone(
+    image: str, small_base: BaseChoice, tmp_path: Path, facility: Facility
+) -> None:
+    asleep = f"for i in $(seq {2 * SMALL.processes}); do sleep 300 & done; wait"
+    other = docker("run", "--detach", "--rm", "--user=1000:1000", image, "sh", "-c", asleep).strip()
+    try:
+        dockerfile = f"FROM {image}\nUSER 1000\nRUN true & wait; exit 4\n"
+        with pytest.raises(StepError, match="failed with exit code 4"):
+            make(tmp_path / "d", {"Dockerfile": dockerfile}, replace(facility, containers=SMALL), small_base)
+    finally:
+        docker("kill", other)
+
+
 @pytest.mark.parametrize(
     ("dockerfile", "sentence"),
     [

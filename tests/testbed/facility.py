@@ -202,7 +202,9 @@ class RunningFacility:
         """End it in good order and return its exit status; notebook servers go on."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        status = self.process.wait(60)
+        assert "and was killed" not in self.said(), self.log()
+        return status
 
     def wait_for(self, what: str, seconds: float = 60) -> None:
         """Wait until it has logged or said something."""
@@ -235,7 +237,8 @@ def running_facility(directory: Path, *, site: Mapping[str, Any] | None = None) 
     (cache / "site.yaml").write_text(json.dumps(_merged(document, site or {})), encoding="utf-8")  # JSON is YAML
     surroundings = {**os.environ, "CASABINDER_CACHE": str(cache)}
     surroundings.pop("CASABINDER_SITE", None)
-    command = [sys.executable, "-m", "launcher.cli", "serve"]
+    # As a script starts it in the background; what it ignores, its children would ignore.
+    command = ["env", "--ignore-signal=INT", sys.executable, "-m", "launcher.cli", "serve"]
     process: Any = None
     facility = RunningFacility("", cache, process, command, surroundings)
     try:

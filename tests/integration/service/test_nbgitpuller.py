@@ -1,4 +1,4 @@
-"""A link with nbgitpuller's ``git-pull?repo=...`` as its ``urlpath``: the content comes into the server when it starts."""
+"""A link with nbgitpuller's ``git-pull?repo=...`` as its ``urlpath`` brings its content into the server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from pathlib import Path
 Path("/tmp/lesson").mkdir()
 Path("/tmp/lesson/first.ipynb").write_text("{}")
 for command in ("init --quiet --initial-branch main", "add .", "commit --quiet -m lesson"):
-    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", "/tmp/lesson", *command.split()], check=True)
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *author, "-C", "/tmp/lesson", *command.split()], check=True)
 """
 LINK = "git-pull?repo=%2Ftmp%2Flesson&branch=main&urlpath=lab%2Ftree%2Flesson%2Ffirst.ipynb"
 
