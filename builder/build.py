@@ -24,7 +24,7 @@ from builder.events import Phases, Reporter, silent
 from builder.identity import alias_tag
 from builder.image import Image
 from builder.options import DEFAULTS, BuildOptions
-from builder.record import BaseFacts, ImageRecord, LayerFacts, RecordShelf, as_cached, read_record
+from builder.record import BaseFacts, ImageRecord, LayerFacts, RecordShelf, as_cached, find_record
 from builder.repository.checkout import checkout, resolve_ref
 from builder.sizes import readable
 from registry_sync.errors import CasabinderError, NotFoundError
@@ -85,14 +85,9 @@ def build(
     alias = commit_alias(commit.id, spec.subdirectory, bases, options)
     shelf = RecordShelf(facility.cache / "records")
     if not rebuild:
-        known = facility.store.head_manifest(repository, alias)
-        if known is not None:
-            record = shelf.get(known.digest, commit.id) or read_record(
-                facility.store, repository, known.digest, commit.id
-            )
-            if record is not None:
-                shelf.put(record)
-                return _told(as_cached(record, _seconds(phases, began)), facility, repository)
+        record = find_record(shelf, facility.store, repository, alias, commit.id)
+        if record is not None:
+            return told(as_cached(record, _seconds(phases, began)), facility, repository)
     from builder.attachments.bundle import attach_all
 
     prepared = _prepare(commit, bases, options, facility, phases, fresh=rebuild, clock=clock)
@@ -282,7 +277,7 @@ def _known_facts(prepared: Prepared, image: Image) -> tuple[LayerFacts, ...]:
     return known_facts(prepared.spec.container, prepared.plan, image)
 
 
-def _told(record: ImageRecord, facility: Facility, repository: str) -> ImageRecord:
+def told(record: ImageRecord, facility: Facility, repository: str) -> ImageRecord:
     """Return a stored record with the image's name as it is reached from here."""
     return replace(record, image=f"{facility.registry}/{repository}:{record.image_id}")
 

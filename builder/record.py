@@ -134,6 +134,19 @@ def read_record(store: Store, repository: str, digest: str, commit: str) -> Imag
     return _record(store, repository, found) if found else None
 
 
+def find_record(shelf: RecordShelf, store: Store, repository: str, alias: str, commit: str) -> ImageRecord | None:
+    """Return the record of the image that a commit's ``alias`` names, from the shelf if it is there, or ``None``."""
+    known = store.head_manifest(repository, alias)
+    if known is None:
+        return None
+    record = shelf.get(known.digest, commit)
+    if record is None:
+        record = read_record(store, repository, known.digest, commit)
+        if record is not None:
+            shelf.put(record)
+    return record
+
+
 def read_records(store: Store, repository: str, digest: str) -> list[ImageRecord]:
     """Return the newest record of every commit, newest first; raise :class:`CasabinderError` if there is none."""
     referrers = store.referrers(repository, digest, RECORD_TYPE)

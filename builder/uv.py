@@ -7,12 +7,13 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
+from builder.escapes import without_colours
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 _PASSED_ON = re.compile(r"(PATH|HOME|TMPDIR|LANG|LC_ALL|SSL_CERT_(FILE|DIR)|(HTTPS?|NO|ALL)_PROXY)", re.IGNORECASE)
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def run_uv(
@@ -37,5 +38,5 @@ def run_uv(
         )
     except subprocess.TimeoutExpired as error:
         raise TimeoutError(f"uv did not end within {seconds:.0f} s") from error
-    said = _COLOURS.sub("", done.stderr.decode("utf-8", "replace"))
+    said = without_colours(done.stderr.decode("utf-8", "replace"))
     return done.returncode, done.stdout.decode("utf-8", "replace"), said

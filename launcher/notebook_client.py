@@ -8,7 +8,6 @@ page shows it as running; cells go over the kernel's WebSocket in Jupyter's mess
 from __future__ import annotations
 
 import json
-import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from urllib.parse import quote
 import httpx
 import websocket
 
+from builder.escapes import without_colours
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 60.0
 CELL_SECONDS = 600.0
 _PROTOCOL = "5.3"
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class NotebookError(CasabinderError):
@@ -182,7 +181,7 @@ def _run_cell(kernel: _Kernel, cell: dict[str, Any], number: int, seconds: float
         raise NotebookError(f"the connection to the kernel broke in cell {number}: {error}", number) from error
     for output in outputs:
         if output["output_type"] == "error":
-            traceback = _COLOURS.sub("", "\n".join(output["traceback"]))
+            traceback = without_colours("\n".join(output["traceback"]))
             raise NotebookError(f"cell {number} failed: {output['ename']}: {output['evalue']}", number, traceback)
 
 

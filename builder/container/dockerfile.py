@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from builder.container.engine import EngineError, docker, docker_lines, explain_pull
 from builder.container.step import StepError, cpus, labels, remove_leftovers, require_engine
+from builder.escapes import without_colours
 from builder.layers.archive import write_layer
 from builder.layers.tree import tree_entries
 
@@ -35,7 +36,6 @@ BUILD_ARGUMENTS = ("NB_USER=jovyan", "NB_UID=1000")
 """What repo2docker gives to a Dockerfile."""
 _ARROW = re.compile(r" ---> ([0-9a-f]{12,64})")
 _STEP = re.compile(r"Step \d+/\d+ : (.*)")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _ROOT = "context"
 _PERIOD = 100_000
 
@@ -105,7 +105,7 @@ def _build(
             for written in docker_lines(
                 *command, stdin=source, environment={"DOCKER_BUILDKIT": "0"}, seconds=allowed.seconds
             ):
-                line = _COLOURS.sub("", written)[:500]
+                line = without_colours(written)[:500]
                 if found := _STEP.fullmatch(line):
                     step = found[1]
                     own = not step.upper().startswith("FROM ")

@@ -22,11 +22,10 @@ from sqlalchemy import (
     delete,
     func,
     select,
-    text,
     update,
 )
 
-from launcher.database import Document, metadata, reading
+from launcher.database import Document, alone, metadata, reading
 from launcher.hub.launch import ACTIVE, ImageUse, Launch
 from launcher.hub.quotas import Running, check_quotas
 from launcher.hub.vouching import LaunchRequest
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
     from launcher import site_config
 
-_LOCK = 0x6361_7361_6C61_756E
 """The number of PostgreSQL's advisory lock under which quotas are counted; SQLite has one writer at a time anyway."""
 
 launches = Table(
@@ -167,8 +165,7 @@ class LaunchLog:
 
 def _running(connection: Connection, owner: str, repo: str) -> Running:
     """Count what runs; whoever counts is alone with it until the transaction ends."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    alone(connection, "launches")
     query = select(func.count()).select_from(launches).where(launches.c.state.in_(ACTIVE))
     queries = (query, query.where(launches.c.owner == owner), query.where(launches.c.repo == repo))
     return Running(*(connection.execute(one).scalar_one() for one in queries))

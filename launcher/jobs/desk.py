@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from base_images.definition import catalogue
-from builder.build import commit_alias
+from builder.build import commit_alias, told
 from builder.locking.as_of import OF_COMMIT
 from builder.options import BuildOptions
 from builder.providers.known import parse_pasted, parse_spec, providers
-from builder.record import ImageRecord, RecordShelf, read_record
+from builder.record import ImageRecord, RecordShelf, find_record
 from builder.repository.addresses import check_lists
 from builder.repository.remote import check_location
 from builder.repository.spec import NotAllowedError, RepositoryError, RepoSpec, UnreachableError
@@ -178,18 +178,11 @@ class Desk:
         """Return the record of the target's image if the registry has it."""
         facility, commit = self._facility, target.request.commit
         try:
-            known = facility.store.head_manifest(target.repository, target.alias)
-            if known is None:
-                return None
-            record = self._shelf.get(known.digest, commit)
-            if record is None:
-                record = read_record(facility.store, target.repository, known.digest, commit)
-                if record is not None:
-                    self._shelf.put(record)
+            record = find_record(self._shelf, facility.store, target.repository, target.alias, commit)
         except CasabinderError as error:
             raise _silent_registry(error) from error
         # The alias and the shelf know 12 digits of a commit.
-        return self._told(record, target.repository) if record is not None and record.commit == commit else None
+        return told(record, facility, target.repository) if record is not None and record.commit == commit else None
 
     def _add_built(self, target: _Target, principal: Principal, record: ImageRecord) -> Job:
         return self._store.add_built(
@@ -229,11 +222,7 @@ class Desk:
             raise _silent_registry(error) from error
         if there is None:
             raise RefusedError("the image is no longer in the registry; build it again", 410)
-        return self._told(record, repository)
-
-    def _told(self, record: ImageRecord, repository: str) -> ImageRecord:
-        """Return a record with the image's name as it is reached from here."""
-        return replace(record, image=f"{self._facility.registry}/{repository}:{record.image_id}")
+        return told(record, self._facility, repository)
 
 
 def _check_text(what: str, text: str, longest: int) -> None:
