@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from tests.testbed.pool import RunningPool
 
 USER = 1000
-NAME = "session-pool"
+COMMAND = (
+    "exec /srv/env/bin/python -P -m casabinder_runtime.session "
+    '--directory "$(mktemp -d $CASABINDER_SECRETS/session-XXXXXX)"'
+)
 SECRETS = "/run/casabinder"
 START_SECONDS = 60.0
 CODE_SECONDS = 120.0
@@ -35,6 +38,15 @@ class PoolSession:
     container: str
     secrets: Path
 
+    @property
+    def directory(self) -> Path:
+        """The session's directory; sessions that were killed have none with a record for long."""
+        deadline = time.monotonic() + START_SECONDS
+        while len(found := [path.parent for path in self.secrets.glob("session-*/cluster.json")]) != 1:
+            assert time.monotonic() < deadline, f"{found}\n{self.log()}"
+            time.sleep(0.1)
+        return found[0]
+
     def start(self, code: str) -> subprocess.Popen[str]:
         """Run Python code in the notebook's place; ``cluster`` is its ``FacilityCluster`` and ``client`` a client."""
         preamble = (
@@ -42,9 +54,9 @@ class PoolSession:
             "cluster = FacilityCluster()\n"
             "client = cluster.get_client()\n"
         )
-        record = read_record(self.secrets / NAME)
+        record = read_record(self.directory)
         assert record is not None, self.log()
-        kernel = kernel_environment(Path(SECRETS, NAME), record.address, "/")
+        kernel = kernel_environment(Path(SECRETS, self.directory.name), record.address, "/")
         environment = [word for name, value in kernel.items() for word in ("--env", f"{name}={value}")]
         command = ["docker", "exec", "-i", *environment, self.container]
         command += ["/usr/local/bin/casabinder-entrypoint", "python", "-"]
@@ -70,7 +82,7 @@ class PoolSession:
 
     def status(self) -> dict[str, Any]:
         """Return what the session tells the notebook's page."""
-        status: dict[str, Any] = json.loads((self.secrets / NAME / "status.json").read_text())
+        status: dict[str, Any] = json.loads((self.directory / "status.json").read_text())
         return status
 
     def wait_for(self, sentence: str, seconds: float) -> str:
@@ -111,28 +123,19 @@ def running_pool_session(
         "trust_domain": pool.trust_domain,
         "address": "127.0.0.1",
         "memory": "1GiB",
-        "disk": "200MiB",
+        "disk": "20MiB",
         **options,
     }
-    session = "/srv/env/bin/python -P -m casabinder_runtime.session --directory " + f"{SECRETS}/{NAME}"
     container = docker(
         *("run", "--detach", "--network", "host", "--user", f"{USER}:{USER}", "--cap-drop", "ALL"),
         *("--volume", f"{secrets}:{SECRETS}", "--env", f"CASABINDER_SECRETS={SECRETS}"),
-        *("--env", f"CASABINDER_POOL={json.dumps(document)}", notebook, *session.split()),
+        *("--env", f"CASABINDER_POOL={json.dumps(document)}", notebook, "sh", "-c", COMMAND),
     ).strip()
     running = PoolSession(container, secrets)
     try:
-        _wait_for_record(running)
+        assert running.directory
         yield running
         docker("stop", "--time", "30", container)
         assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0", running.log()
     finally:
         docker("rm", "--force", container)
-
-
-def _wait_for_record(session: PoolSession) -> None:
-    record = session.secrets / NAME / "cluster.json"
-    deadline = time.monotonic() + START_SECONDS
-    while not record.exists():
-        assert time.monotonic() < deadline, session.log()
-        time.sleep(0.2)

@@ -22,11 +22,18 @@ from typing import TYPE_CHECKING
 from casabinder_runtime.control import SessionControl
 from casabinder_runtime.errors import CasabinderError
 from casabinder_runtime.identity import IDENTITY_FILE, Identity, read_identity
+from casabinder_runtime.left_behind import forget, hold
 from casabinder_runtime.openssl_errors import clear_errors_before_use
 from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig, make_pool
 from casabinder_runtime.pools.pool import Pool, SessionContext
 from casabinder_runtime.ports import DASHBOARD_PORT, LOOPBACK, SCHEDULER_PORT, first_free_port
-from casabinder_runtime.session_directory import SessionRecord, SessionStatus, write_record, write_status
+from casabinder_runtime.session_directory import (
+    RECORD,
+    SessionRecord,
+    SessionStatus,
+    write_record,
+    write_status,
+)
 from casabinder_runtime.tls import TlsFiles, create_session_certificates
 from casabinder_runtime.workplace import add_repository
 
@@ -75,6 +82,8 @@ async def run(options: SessionOptions, pool: Pool) -> None:
     identity = read_identity(options.identity_file)
     add_repository(options.repository)
     tls = create_session_certificates(options.directory)
+    hold(options.directory)
+    forget(options.directory)
     try:
         port = first_free_port(options.port, host=LOOPBACK if pool.address == LOOPBACK else "")
         dashboard_port = first_free_port(options.dashboard_port, but=frozenset({port}))
@@ -86,7 +95,7 @@ async def run(options: SessionOptions, pool: Pool) -> None:
             cluster.scale(pool.workers)
             await stop.wait()
             logger.info("session is told to stop")
-            (options.directory / "cluster.json").unlink()
+            (options.directory / RECORD).unlink()
             cluster.shutdown_on_close = False
             async with asyncio.timeout(CLOSE_SECONDS):
                 await cluster.close()

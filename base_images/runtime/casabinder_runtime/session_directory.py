@@ -8,6 +8,8 @@ Pythons, so nothing beyond the standard library is imported here.
         cluster.json            ``SessionRecord``; appears when the scheduler listens
         status.json             ``SessionStatus``; rewritten at each change
         session.log             what the session process says
+        logs/                   what ended workers wrote (see ``worker_logs``)
+        jobs, lock              for the next session, should this one be killed (see ``left_behind``)
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 SESSION_VARIABLE = "CASABINDER_SESSION"
 PREFIX = "session-"
 LOG = "session.log"
+RECORD = "cluster.json"
 STARTUP_SECONDS = 60.0
 
 State = Literal["starting", "running", "failed", "stopped"]
@@ -95,7 +98,7 @@ def find_session_directory(environment: Mapping[str, str] = os.environ) -> Path:
     told = environment.get(SESSION_VARIABLE)
     if told:
         return Path(told)
-    running = sorted(path.parent for path in secrets_directory(environment).glob(f"{PREFIX}*/cluster.json"))
+    running = sorted(path.parent for path in secrets_directory(environment).glob(f"{PREFIX}*/{RECORD}"))
     if not running:
         raise SessionError(
             "this notebook was launched without Dask workers: launch it with workers, "
@@ -110,7 +113,7 @@ def find_session_directory(environment: Mapping[str, str] = os.environ) -> Path:
 def read_record(directory: Path) -> SessionRecord | None:
     """Return the session's record, or nothing if its scheduler does not listen yet (or any more)."""
     try:
-        return SessionRecord(**json.loads((directory / "cluster.json").read_text(encoding="utf-8")))
+        return SessionRecord(**json.loads((directory / RECORD).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
 
@@ -125,7 +128,7 @@ def read_status(directory: Path) -> SessionStatus:
 
 def write_record(directory: Path, record: SessionRecord) -> None:
     """Publish the record."""
-    _replace(directory / "cluster.json", asdict(record))
+    _replace(directory / RECORD, asdict(record))
 
 
 def write_status(directory: Path, status: SessionStatus) -> None:

@@ -18,11 +18,14 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from casabinder_runtime.errors import CasabinderError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,11 +111,16 @@ def prepare(arguments: Sequence[str]) -> None:
 
 
 async def run(options: WorkerOptions) -> None:
-    """Work until the scheduler lets this worker go, is gone for too long, or SIGTERM comes."""
+    """Work until the scheduler lets this worker go, is gone for too long, or SIGTERM comes.
+
+    Raises:
+        WorkerError: it can't.
+    """
     from distributed import Security, Worker
     from distributed.utils import get_ip
 
     from casabinder_runtime.openssl_errors import clear_errors_before_use
+    from casabinder_runtime.worker_failure import UnreadableMessages, WorkerError, check_trust
 
     clear_errors_before_use()
     security = Security(
@@ -122,6 +130,9 @@ async def run(options: WorkerOptions) -> None:
         tls_worker_key=options.tls_key,
     )
     scheduler = urlsplit(options.scheduler)
+    await check_trust(options.scheduler, security)
+    unreadable = UnreadableMessages()
+    unreadable.listen()
     worker = Worker(
         options.scheduler,
         name=options.name,
@@ -134,12 +145,24 @@ async def run(options: WorkerOptions) -> None:
         protocol="tls://",
         security=security,
         dashboard=False,
-        preload=["casabinder_runtime.guard", "casabinder_runtime.workplace"],
+        preload=["casabinder_runtime.guard", "casabinder_runtime.workplace", "casabinder_runtime.scratch_disk"],
         preload_argv=[],
     )
+    try:
+        await worker
+    except TimeoutError as error:
+        raise WorkerError(
+            f"the scheduler {options.scheduler} can't be reached from {socket.gethostname()}: "
+            f"it was tried for {options.death_timeout:.0f} s"
+        ) from error
     async with worker:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _drain, worker)
-        await worker.finished()
+        ends = [asyncio.ensure_future(worker.finished()), asyncio.ensure_future(unreadable.stuck.wait())]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        ends[1].cancel()
+        failure = unreadable.failure()
+        if failure is not None:
+            raise failure
 
 
 def _drain(worker: object) -> None:
@@ -166,7 +189,11 @@ def main() -> int:
     arguments = sys.argv[1:]
     if os.environ.get(PREPARED) is None:
         prepare(arguments)
-    asyncio.run(run(WorkerOptions.parse(arguments)))
+    try:
+        asyncio.run(run(WorkerOptions.parse(arguments)))
+    except CasabinderError as error:
+        sys.stderr.write(f"casabinder: {error}\n")
+        return 1
     return 0
 
 

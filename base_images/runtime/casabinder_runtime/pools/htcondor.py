@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from casabinder_runtime.errors import PoolError
+from casabinder_runtime.left_behind import left_behind, remember_jobs
 from casabinder_runtime.pools.schedd import Schedd, ScheddAddress
 from casabinder_runtime.pools.submission import PoolSite, WorkerShape
 from casabinder_runtime.session_directory import secrets_directory
+from casabinder_runtime.worker_logs import logs_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,8 +94,12 @@ class HTCondorPool:
         from casabinder_runtime.pools.htcondor_jobs import PoolCluster
 
         name = uuid4().hex[:12]
+        remember_jobs(session.directory, name)
+        logs = logs_directory(session.directory)
         return PoolCluster(
-            schedd=Schedd(self.schedd, name),
+            schedd=Schedd(self.schedd, name, logs),
+            logs=logs,
+            left_behind=left_behind(session.directory),
             shape=self.shape,
             session=name,
             env_id=session.env_id,

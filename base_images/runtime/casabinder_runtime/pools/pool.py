@@ -28,6 +28,11 @@ class SessionContext:
     port: int
     dashboard_port: int
 
+    @property
+    def directory(self) -> Path:
+        """The session's directory."""
+        return self.tls.directory
+
     def scheduler_options(self) -> dict[str, Any]:
         """Return the arguments of ``distributed.Scheduler``: TLS only, guarded against other images."""
         return {
