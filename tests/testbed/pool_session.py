@@ -29,6 +29,7 @@ COMMAND = (
 SECRETS = "/run/casabinder"
 START_SECONDS = 60.0
 CODE_SECONDS = 120.0
+JOIN_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -139,3 +140,8 @@ def running_pool_session(
         assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0", running.log()
     finally:
         docker("rm", "--force", container)
+
+
+def session_jobs(pool: RunningPool) -> list[dict[str, Any]]:
+    """Return the jobs of sessions' workers that are idle, running or held."""
+    return pool.queue("CasabinderWorker =!= undefined && JobStatus != 3 && JobStatus != 4")

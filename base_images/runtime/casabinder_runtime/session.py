@@ -27,6 +27,7 @@ from casabinder_runtime.openssl_errors import clear_errors_before_use
 from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig, make_pool
 from casabinder_runtime.pools.pool import Pool, SessionContext
 from casabinder_runtime.ports import DASHBOARD_PORT, LOOPBACK, SCHEDULER_PORT, first_free_port
+from casabinder_runtime.separate import SeparateClusters
 from casabinder_runtime.session_directory import (
     RECORD,
     SessionRecord,
@@ -91,14 +92,16 @@ async def run(options: SessionOptions, pool: Pool) -> None:
             identity.env_id, options.identity_file, options.repository, tls, pool.address, port, dashboard_port
         )
         async with pool.make_cluster(context) as cluster:
-            await _announce(options, identity, tls, pool, cluster)
+            separate = SeparateClusters(pool, context)
+            control, record = await _announce(options, identity, tls, separate.share(), cluster)
+            await separate.start(cluster.scheduler, control, record)
             cluster.scale(pool.workers)
             await stop.wait()
             logger.info("session is told to stop")
             (options.directory / RECORD).unlink()
             cluster.shutdown_on_close = False
             async with asyncio.timeout(CLOSE_SECONDS):
-                await cluster.close()
+                await asyncio.gather(separate.close(), cluster.close())
     finally:
         for path in [*options.directory.glob("*.pem"), *options.directory.glob("*.key")]:
             path.unlink()
@@ -106,7 +109,7 @@ async def run(options: SessionOptions, pool: Pool) -> None:
 
 async def _announce(
     options: SessionOptions, identity: Identity, tls: TlsFiles, pool: Pool, cluster: SpecCluster
-) -> None:
+) -> tuple[SessionControl, SessionRecord]:
     """Take control of the scheduler, then publish where it is."""
     scheduler = cluster.scheduler
     message = ""
@@ -132,6 +135,7 @@ async def _announce(
     await control.state()
     write_record(options.directory, record)
     logger.info("scheduler at %s, dashboard on port %s", record.address, record.dashboard_port)
+    return control, record
 
 
 def _stop_event(stop_with_stdin: bool) -> asyncio.Event:

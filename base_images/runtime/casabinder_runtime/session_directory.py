@@ -9,6 +9,7 @@ Pythons, so nothing beyond the standard library is imported here.
         status.json             ``SessionStatus``; rewritten at each change
         session.log             what the session process says
         logs/                   what ended workers wrote (see ``worker_logs``)
+        clusters/2/             the same two files of a separate cluster (see ``separate``)
         jobs, lock              for the next session, should this one be killed (see ``left_behind``)
 """
 
@@ -32,6 +33,7 @@ SESSION_VARIABLE = "CASABINDER_SESSION"
 PREFIX = "session-"
 LOG = "session.log"
 RECORD = "cluster.json"
+CLUSTERS = "clusters"
 STARTUP_SECONDS = 60.0
 
 State = Literal["starting", "running", "failed", "stopped"]
@@ -116,6 +118,12 @@ def read_record(directory: Path) -> SessionRecord | None:
         return SessionRecord(**json.loads((directory / RECORD).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+
+
+def read_records(directory: Path) -> list[SessionRecord]:
+    """Return the records of all clusters of a session whose schedulers listen, the first cluster's first."""
+    places = [directory, *sorted((directory / CLUSTERS).glob("*"))]
+    return [record for record in map(read_record, places) if record is not None]
 
 
 def read_status(directory: Path) -> SessionStatus:

@@ -42,7 +42,7 @@ def error_file(worker: str) -> str:
 
 def keep_within_limits(directory: Path) -> None:
     """Cut files to their last ``MOST_BYTES``, and remove those of all but the last ``MOST_WORKERS`` workers."""
-    files = sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    files = sorted(directory.iterdir(), key=_age, reverse=True)
     kept = list(dict.fromkeys(path.stem for path in files))[:MOST_WORKERS]
     for path in files:
         if path.stem not in kept:
@@ -62,15 +62,28 @@ def last_words(directory: Path, worker: str) -> str:
     return (errors or said or [""])[-1].removeprefix("casabinder: ")[:MOST_WORDS]
 
 
+def ended_workers(session: Path) -> list[str]:
+    """Return the names of the workers whose output is there, in the order in which it was written."""
+    directory = session / LOGS
+    if not directory.is_dir():
+        return []
+    return list(dict.fromkeys(path.stem for path in sorted(directory.iterdir(), key=_age)))
+
+
 def read_logs(session: Path) -> dict[str, str]:
     """Return what workers wrote that have ended, by their names."""
     directory = session / LOGS
-    if not directory.is_dir():
-        return {}
-    workers = dict.fromkeys(path.stem for path in sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime))
     return {
-        worker: _text(directory / error_file(worker)) + _text(directory / output_file(worker)) for worker in workers
+        worker: _text(directory / error_file(worker)) + _text(directory / output_file(worker))
+        for worker in ended_workers(session)
     }
+
+
+def _age(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # removed meanwhile, being of an old worker
+        return 0.0
 
 
 def _text(path: Path) -> str:

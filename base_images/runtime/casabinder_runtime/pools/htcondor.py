@@ -99,7 +99,7 @@ class HTCondorPool:
         return PoolCluster(
             schedd=Schedd(self.schedd, name, logs),
             logs=logs,
-            left_behind=left_behind(session.directory),
+            left_behind=[] if session.label else left_behind(session.directory),
             shape=self.shape,
             session=name,
             env_id=session.env_id,
@@ -115,7 +115,7 @@ class HTCondorPool:
             local_directory="dask",
             silence_logs=False,
             asynchronous=True,
-            name="casabinder-htcondor",
+            name=f"casabinder-htcondor{session.label}",
         )
 
     def notes(self, cluster: SpecCluster) -> list[str]:

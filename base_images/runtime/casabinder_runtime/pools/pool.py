@@ -27,6 +27,7 @@ class SessionContext:
     host: str
     port: int
     dashboard_port: int
+    label: str = ""  # of a separate cluster, at the end of its name and those of its workers
 
     @property
     def directory(self) -> Path:

@@ -187,7 +187,7 @@ class QueueWatch:
         """See a job off that the cluster has no more place for."""
         assert job.cluster_id is not None  # noqa: S101  # else there is no job
         name = str(job.name)
-        at_once = job.lost or name not in self._joined_once
+        at_once = job.lost or name not in self._joined_once | self._joined()
         self._departures.add(self._cluster.scheduler, name, job.cluster_id, at_once=at_once)
 
     def say(self, message: str) -> None:

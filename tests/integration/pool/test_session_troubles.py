@@ -1,0 +1,266 @@
+"""What befalls a session's workers in a real HTCondor pool, in mid-analysis: the result, and what the notebook says."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from casabinder_runtime.tls import create_session_certificates
+
+from builder.container.engine import docker
+from tests.testbed.condor.image import PoolError
+from tests.testbed.launching import engine_answers
+from tests.testbed.pool import RUNNING
+from tests.testbed.pool_session import JOIN_SECONDS, running_pool_session, session_jobs
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from builder.record import ImageRecord
+    from tests.testbed.pool import RunningPool
+    from tests.testbed.pool_session import PoolSession
+
+pytestmark = [pytest.mark.integration, pytest.mark.skipif(not engine_answers(), reason="there is no Docker Engine")]
+
+KNOWABLE_SECONDS = 10
+TWO = f"client.wait_for_workers(2, timeout={JOIN_SECONDS})\n"
+SLOW_SQUARES = f"""
+import sys, time
+{TWO}
+def square(number):
+    time.sleep(0.5)
+    return number * number
+futures = client.map(square, range(60), pure=False)
+futures[0].result()
+print("begun", flush=True)
+print(sum(client.gather(futures)), flush=True)
+sys.stdin = None
+{TWO}
+"""
+SUM_OF_SQUARES = sum(number * number for number in range(60))
+
+
+@contextmanager
+def analysis(session: PoolSession, *sentences: str) -> Iterator[subprocess.Popen[str]]:
+    """Run an analysis, and in its middle what is in the block: its result must be right, and it must be told all."""
+    wait = "".join(f"while {sentence!r} not in shown(): time.sleep(0.1)\n" for sentence in sentences)
+    process = session.start(LISTEN + SLOW_SQUARES + wait)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n", f"{process.communicate()}\n{session.log()}"
+    yield process
+    said, errors = process.communicate(timeout=150)
+    assert (process.returncode, said) == (0, f"{SUM_OF_SQUARES}\n"), f"{errors}\n{session.log()}"
+    for sentence in sentences:
+        assert errors.count(sentence) == 1, errors
+
+
+LISTEN = """
+import sys
+class Heard:
+    def __init__(self, stream): self.stream, self.text = stream, ""
+    def write(self, text): self.text += text; return self.stream.write(text)
+    def flush(self): self.stream.flush()
+sys.stderr = Heard(sys.stderr)
+shown = lambda: sys.stderr.text
+"""
+
+
+def a_job(pool: RunningPool) -> tuple[str, str, dict[str, Any]]:
+    """Return the worker, the node and the ad of a job that runs."""
+    job = next(ad for ad in session_jobs(pool) if ad["JobStatus"] == RUNNING)
+    return job["CasabinderWorker"], job["RemoteHost"].split("@")[1], job
+
+
+def wait_for_log(session: PoolSession, worker: str, *, seconds: int = 60) -> str:
+    """Return what an ended worker wrote, as soon as the session has it."""
+    return session.run(
+        f"import time\nend = time.time() + {seconds}\n"
+        f"while {worker!r} not in (logs := cluster.logs()) and time.time() < end: time.sleep(0.3)\n"
+        f"print(logs[{worker!r}])"
+    )
+
+
+def wait_until(is_so: Callable[[], bool], session: PoolSession, seconds: int = JOIN_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, session.log()
+        time.sleep(0.2)
+
+
+def test_a_worker_that_is_scaled_down_ends_by_itself_and_its_log_is_kept(
+    session: PoolSession, session_pool: RunningPool
+) -> None:
+    said = session.run(
+        "import sys, time\n"
+        f"cluster.scale(3); client.wait_for_workers(3, timeout={JOIN_SECONDS})\n"
+        "def mark():\n"
+        "    import os; os.write(1, b'words on output\\n'); os.write(2, b'words on error\\n')\n"
+        "client.run(mark)\n"
+        "before = {worker['name'] for worker in cluster.workers.values()}\n"
+        "kept = client.scatter({'a': 1}, broadcast=False)\n"
+        "cluster.scale(2)\n"
+        "while len(cluster.workers) > 2: time.sleep(0.1)\n"
+        "print(*before - {worker['name'] for worker in cluster.workers.values()}, client.gather(kept))\n"
+    )
+    worker, _, rest = said.partition(" ")
+    assert rest == "{'a': 1}\n"  # retired workers hand over what they hold
+    log = wait_for_log(session, worker)
+    assert "words on error" in log
+    assert "words on output" in log
+    wait_until(lambda: not session_pool.queue(f'CasabinderWorker == "{worker}"'), session)
+
+
+def test_a_worker_that_is_killed(session: PoolSession, session_pool: RunningPool) -> None:
+    worker, _, ad = a_job(session_pool)
+    sentence = f"worker {worker} ended with status 137 (it was killed): another one is started"
+    with analysis(session, sentence):
+        [container] = docker("ps", "--quiet", "--filter", f"name=HTCJob{ad['ClusterId']}_").split()
+        docker("kill", container)
+    assert worker not in {job["CasabinderWorker"] for job in session_jobs(session_pool)}
+    assert "distributed.worker" in wait_for_log(session, worker)
+
+
+def test_a_worker_that_is_vacated(session: PoolSession, session_pool: RunningPool) -> None:
+    worker, node, ad = a_job(session_pool)
+    with analysis(session, f"worker {worker} had to leave its node {node}"):
+        session_pool.vacate(f"{ad['ClusterId']}.0")
+
+
+def test_a_node_that_is_lost(session: PoolSession, session_pool: RunningPool) -> None:
+    worker, node, _ = a_job(session_pool)
+    number = int(node.removeprefix("node"))
+    try:
+        with analysis(session, f"lost (its node {node} does not answer): "):
+            session_pool.stop_node(number)
+    finally:
+        session_pool.start_node(number)
+    assert worker not in {job["CasabinderWorker"] for job in session_jobs(session_pool)}
+
+
+def test_a_schedd_that_is_restarted(session: PoolSession, session_pool: RunningPool) -> None:
+    before = {ad["CasabinderWorker"] for ad in session_jobs(session_pool)}
+    schedd = f"HTCondor's schedd {session_pool.schedd}"
+    with analysis(session, "; workers that run go on", f"{schedd} answers again"):
+        session_pool.restart_schedd()
+    assert {ad["CasabinderWorker"] for ad in session_jobs(session_pool)} == before
+
+
+def test_a_module_that_workers_lack(session: PoolSession) -> None:
+    said, shown = session.start(
+        "import needs\n"
+        "try: client.submit(needs.one).result(timeout=150)\n"
+        "except Exception as error: print(type(error).__name__)\n" + TWO
+    ).communicate(timeout=240)
+    assert said == "KilledWorker\n", f"{shown}\n{session.log()}"
+    why = "a task could not be read: ModuleNotFoundError: No module named 'absent_on_workers': what tasks import"
+    assert f"ended with status 1: {why}" in shown
+
+
+def test_a_disk_that_is_full(session: PoolSession, session_pool: RunningPool) -> None:
+    worker, node, _ = a_job(session_pool)
+    number = int(node.removeprefix("node"))
+    session_pool.fill_disk(number)
+    try:
+        said, shown = session.start(
+            LISTEN + "import time\n"
+            "def write():\n"
+            "    import os\n"
+            "    with open(os.environ['TMPDIR'] + '/file', 'wb') as file: file.write(bytes(2**20))\n"
+            f"[address] = [key for key, one in cluster.workers.items() if one['name'] == {worker!r}]\n"
+            "try: client.submit(write, workers=[address]).result(timeout=60)\n"
+            "except OSError as error: print(error)\n"
+            f"end = time.time() + {KNOWABLE_SECONDS}\n"
+            f"while 'the scratch disk of worker {worker} on' not in shown() and time.time() < end: time.sleep(0.1)\n"
+        ).communicate(timeout=120)
+    finally:
+        session_pool.empty_disk(number)
+    assert "No space left on device" in said, shown
+    assert f"the scratch disk of worker {worker} on" in shown
+    session.run(TWO)
+
+
+def test_a_worker_that_trusts_another_authority(
+    session: PoolSession, session_pool: RunningPool, tmp_path: Path
+) -> None:
+    other = create_session_certificates(tmp_path / "other")
+    authority = session.directory / "ca.pem"
+    own = authority.read_bytes()
+    before = {ad["CasabinderWorker"] for ad in session_jobs(session_pool)}
+    process = session.start(
+        LISTEN + TWO + "import time\ncluster.scale(3)\nprint('asked', flush=True)\n"
+        "while 'status 1: this worker' not in shown(): time.sleep(0.1)\n"
+        "cluster.scale(2)\n" + TWO
+    )
+    assert process.stdout is not None
+    authority.chmod(0o600)
+    authority.write_bytes(other.ca.read_bytes())
+    try:
+        assert process.stdout.readline() == "asked\n"
+        wait_until(lambda: len({ad["CasabinderWorker"] for ad in session_jobs(session_pool)} - before) > 0, session)
+    finally:
+        authority.write_bytes(own)
+        authority.chmod(0o400)
+    _, shown = process.communicate(timeout=120)
+    assert "and the scheduler tls://127.0.0.1:" in shown
+    assert "don't trust each other's certificates" in shown
+
+
+def test_a_session_that_was_killed_is_cleaned_up_after(
+    session_pool: RunningPool, images: tuple[ImageRecord, ImageRecord], tmp_path: Path
+) -> None:
+    others = {ad["CasabinderSession"] for ad in session_jobs(session_pool)}
+    with running_pool_session(tmp_path, session_pool, images[0].image, workers=2) as session:
+        session.run(TWO)
+        first = session.directory
+        [name] = (first / "jobs").read_text().split()
+        assert {ad["CasabinderSession"] for ad in session_jobs(session_pool)} - others == {name}
+        docker("kill", session.container)
+        docker("start", session.container)
+        wait_until(lambda: session.directory != first, session)
+        _, shown = session.start(
+            LISTEN + TWO + "import time\nend = time.time() + 30\n"
+            "while 'earlier session' not in shown() and time.time() < end: time.sleep(0.1)\n"
+        ).communicate(timeout=120)
+        assert "2 workers of this notebook's earlier session were ended" in shown, session.log()
+        assert not first.exists()
+        wait_until(lambda: not session_pool.queue(f'CasabinderSession == "{name}"'), session)
+
+
+def test_workers_whose_scheduler_is_gone_end_and_their_jobs_leave(
+    session_pool: RunningPool, images: tuple[ImageRecord, ImageRecord], tmp_path: Path
+) -> None:
+    """Nobody comes back here: neither the session nor its successor."""
+    with running_pool_session(tmp_path, session_pool, images[0].image, workers=1) as session:
+        session.run(f"client.wait_for_workers(1, timeout={JOIN_SECONDS})")
+        [name] = (session.directory / "jobs").read_text().split()
+        docker("kill", session.container)
+        wait_until(lambda: not session_pool.queue(f'CasabinderSession == "{name}" && JobStatus != 4'), session)
+        docker("start", session.container)  # ends in good order
+        session.run(f"client.wait_for_workers(1, timeout={JOIN_SECONDS})")
+
+
+def test_another_users_session_has_no_way_in(session: PoolSession, session_pool: RunningPool, tmp_path: Path) -> None:
+    """Bob has a session of his own, a token, and the address of alice's scheduler."""
+    record = json.loads((session.directory / "cluster.json").read_text())
+    his = create_session_certificates(tmp_path / "bob")
+    assert his.ca.exists()
+    worker, node, ad = a_job(session_pool)
+    mine = f"ClusterId == {ad['ClusterId']}"
+    bob = session_pool.token("bob")
+    for request in (
+        {"do": "retrieve", "constraint": mine},
+        {"do": "act", "action": "Remove", "constraint": mine},
+        {"do": "act", "action": "Hold", "constraint": mine},
+    ):
+        try:
+            assert session_pool.ask(request, directory=tmp_path, token=bob) in ({}, {"changed": 0})
+        except PoolError:
+            pass
+    assert session_pool.job(f"{ad['ClusterId']}.0")["JobStatus"] == RUNNING
+    assert record["address"]
+    assert worker, node
