@@ -30,6 +30,7 @@ from casabinder_runtime.notices import TOPIC, Notice
 from casabinder_runtime.pools.departures import Departures
 from casabinder_runtime.pools.job_output import JobOutput
 from casabinder_runtime.pools.partings import Partings, announcements
+from casabinder_runtime.pools.schedd import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence, Set
@@ -46,7 +47,6 @@ LEAST_AGE = 5  # seconds for which something must last to be worth a word
 MINUTE = 60
 RETRY_SECONDS = 15.0  # until a submission that failed is tried again
 PATIENCE = 3  # workers in a row that may end before they join
-LEAST_OF_SIGNALS = 128  # the exit statuses of processes that were killed, which have nothing to say
 REPLACED = ": another one is started"
 AGAIN = ": HTCondor starts it again"
 
@@ -236,7 +236,7 @@ class QueueWatch:
         if job.status is None:
             return job.reason
         words = await self._output.fetch(job)
-        return f"{job.reason}: {words}" if words and 0 < job.status < LEAST_OF_SIGNALS else job.reason
+        return f"{job.reason}: {words}" if words and 0 < job.status < SIGNALS else job.reason
 
     def _start_another(self, name: str, *, lost: bool) -> None:
         wanted = len(self._cluster.worker_spec)

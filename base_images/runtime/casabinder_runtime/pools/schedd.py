@@ -31,7 +31,10 @@ logger = logging.getLogger(__name__)
 SUBMIT_SECONDS = 30.0
 CALL_SECONDS = 8.0
 RETRIEVE_SECONDS = 15.0
-_KILLED = 128 + 9
+SIGNALS = 128  # added to a signal's number it is the exit status of what the signal ended
+_KILL = 9
+# A schedd that is ending, has ended, or is another one than before: it forgot the keys agreed on (condor_secman.cpp).
+_BROKEN = ("SECMAN:2003", "SECMAN:2004", "SECMAN:2007")
 SPOOLING = 16  # the code of the hold in which a job waits for its input files
 
 JobState = Literal["submitted", "idle", "fetching", "running", "leaving", "held", "ended"]
@@ -259,9 +262,14 @@ class Schedd:
 
 
 def explain(message: str, address: ScheddAddress, *, reached: bool) -> str:
-    """Return one sentence for an error of the bindings; ``reached`` is whether the collector listens."""
+    """Return one sentence for an error of the bindings; ``reached`` is whether the collector listens.
+
+    What can't be reached has the same sentence each time, so that it is said once; the log has the bindings' words.
+    """
     if not reached:
-        return f"HTCondor's collector {address.collector} can't be reached: {message}"
+        return f"HTCondor's collector {address.collector} can't be reached"
+    if any(code in message for code in _BROKEN):
+        return f"HTCondor's schedd {address.name} can't be reached"
     if "AUTHENTICATE:" in message or "SECMAN:" in message or "authoriz" in message.lower():
         return f"HTCondor's schedd {address.name} does not accept this session's token: {message}"
     if "knows no schedd" in message:
@@ -270,7 +278,7 @@ def explain(message: str, address: ScheddAddress, *, reached: bool) -> str:
         # It listens and yet there is no communication: the two did not agree on who the session is.
         return f"HTCondor's collector {address.collector} does not accept this session's token: {message}"
     if "connect" in message.lower():
-        return f"HTCondor's schedd {address.name} can't be reached: {message}"
+        return f"HTCondor's schedd {address.name} can't be reached"
     return f"HTCondor's schedd {address.name} refused: {message}"
 
 
@@ -288,12 +296,10 @@ def session_constraint(session: str) -> str:
 def _how_it_ended(ad: Mapping[str, Any]) -> str:
     if "RemoveReason" in ad:
         return f"was removed from the queue ({ad['RemoveReason']})"
-    if ad.get("ExitBySignal"):
-        return f"ended by signal {ad.get('ExitSignal', 'unknown')}"
-    status = _exit_status(ad)
-    return (
-        f"ended with status {'unknown' if status is None else status}{' (it was killed)' if status == _KILLED else ''}"
-    )
+    status, signal = ad.get("ExitCode", "unknown"), ad.get("ExitSignal", "unknown")
+    by_signal = bool(ad.get("ExitBySignal"))
+    killed = " (it was killed)" if (signal == _KILL if by_signal else status == SIGNALS + _KILL) else ""
+    return f"ended by signal {signal}{killed}" if by_signal else f"ended with status {status}{killed}"
 
 
 def _exit_status(ad: Mapping[str, Any]) -> int | None:

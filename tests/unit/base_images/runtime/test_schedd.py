@@ -69,7 +69,7 @@ def test_only_the_sessions_token_is_used_and_everything_is_encrypted(address: Sc
         ({"JobStatus": 5, "HoldReasonCode": 16, "HoldReason": "Spooling input data files"}, "submitted", ""),
         ({"JobStatus": 5, "HoldReasonCode": 1, "HoldReason": "by alice"}, "held", "by alice"),
         ({"JobStatus": 4, "ExitBySignal": False, "ExitCode": 137}, "ended", "ended with status 137 (it was killed)"),
-        ({"JobStatus": 4, "ExitBySignal": True, "ExitSignal": 9}, "ended", "ended by signal 9"),
+        ({"JobStatus": 4, "ExitBySignal": True, "ExitSignal": 9}, "ended", "ended by signal 9 (it was killed)"),
         ({"JobStatus": 3, "RemoveReason": "via condor_rm"}, "ended", "was removed from the queue (via condor_rm)"),
     ],
 )
@@ -114,6 +114,11 @@ def test_the_name_of_a_session_is_no_expression() -> None:
         ("AUTHENTICATE:1003:Failed", "does not accept this session's token: AUTHENTICATE:1003:Failed"),
         ("the collector c:1 knows no schedd s", "HTCondor: the collector c:1 knows no schedd s"),
         ("Failed to connect to <127.0.0.1:9>", "schedd facility@testbed can't be reached"),
+        (
+            "Failed to fetch ads, errmsg=SECMAN:2004:Server rejected our session id",
+            "schedd facility@testbed can't be reached",
+        ),
+        ('SECMAN:2010:Received "DENIED" from server', "does not accept this session's token: SECMAN:2010"),
         ("Failed communication with collector.", "collector 127.0.0.1:9 does not accept this session's token: Failed"),
         ("Queue is full", "schedd facility@testbed refused: Queue is full"),
     ],
