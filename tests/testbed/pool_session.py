@@ -30,6 +30,20 @@ SECRETS = "/run/casabinder"
 START_SECONDS = 60.0
 CODE_SECONDS = 120.0
 JOIN_SECONDS = 60
+PREAMBLE = """
+import sys, time
+class Heard:
+    def __init__(self, stream): self.stream, self.text = stream, ""
+    def write(self, text): self.text += text; return self.stream.write(text)
+    def flush(self): self.stream.flush()
+sys.stderr = Heard(sys.stderr)
+def hear(words, seconds=60):
+    end = time.time() + seconds
+    while words not in sys.stderr.text and time.time() < end: time.sleep(0.1)
+from casabinder_runtime import FacilityCluster
+cluster = FacilityCluster()
+client = cluster.get_client()
+"""
 
 
 @dataclass(frozen=True)
@@ -49,12 +63,10 @@ class PoolSession:
         return found[0]
 
     def start(self, code: str) -> subprocess.Popen[str]:
-        """Run Python code in the notebook's place; ``cluster`` is its ``FacilityCluster`` and ``client`` a client."""
-        preamble = (
-            "from casabinder_runtime import FacilityCluster\n"
-            "cluster = FacilityCluster()\n"
-            "client = cluster.get_client()\n"
-        )
+        """Run Python code in the notebook's place.
+
+        ``cluster`` is its ``FacilityCluster``, ``client`` a client, and ``hear(words)`` waits until it was shown words.
+        """
         record = read_record(self.directory)
         assert record is not None, self.log()
         kernel = kernel_environment(Path(SECRETS, self.directory.name), record.address, "/")
@@ -65,7 +77,7 @@ class PoolSession:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert process.stdin is not None
-        process.stdin.write(preamble + code)
+        process.stdin.write(PREAMBLE + code)
         process.stdin.close()
         process.stdin = None  # so that communicate() does not write to it
         return process
@@ -93,6 +105,11 @@ class PoolSession:
             assert time.monotonic() < deadline, f"{sentence!r} is not said: {self.status()}\n{self.log()}"
             time.sleep(0.2)
         return message
+
+    def hear(self, words: str, seconds: float = 30.0) -> str:
+        """Return what the notebook is shown, as soon as it has ``words`` in it."""
+        process = self.start(f"hear({words!r}, {seconds})\n")
+        return process.communicate(timeout=seconds + START_SECONDS)[1]
 
     def log(self) -> str:
         """Return the end of what the session process said."""

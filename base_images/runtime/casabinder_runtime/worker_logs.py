@@ -2,6 +2,7 @@
 
     <secrets>/session-x7a1/logs/              mode 0700
         casabinder-htcondor-3.out  .err       what the worker wrote; the end of it, where it was too much
+        arriving/                             where the batch system brings it, file by file
 
 The session process writes them, kernels read them; nothing beyond the standard library is imported here.
 """
@@ -9,12 +10,14 @@ The session process writes them, kernels read them; nothing beyond the standard 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 LOGS = "logs"
+ARRIVING = "arriving"
 MOST_BYTES = 2**18  # of one file
 MOST_WORKERS = 100
 MOST_WORDS = 300  # characters of a reason
@@ -26,8 +29,16 @@ _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:,.]+ - |\d{4}-\d\d-\d\d [\d:,.]+ (D
 def logs_directory(session: Path) -> Path:
     """Return the directory of the logs in a session's, made if need be."""
     directory = session / LOGS
-    directory.mkdir(mode=0o700, exist_ok=True)
+    for place in (directory, directory / ARRIVING):
+        place.mkdir(mode=0o700, exist_ok=True)
     return directory
+
+
+def take_in(directory: Path, worker: str) -> None:
+    """Make a worker's output known that has arrived."""
+    for name in (output_file(worker), error_file(worker)):
+        with suppress(FileNotFoundError):
+            (directory / ARRIVING / name).replace(directory / name)
 
 
 def output_file(worker: str) -> str:
@@ -42,7 +53,7 @@ def error_file(worker: str) -> str:
 
 def keep_within_limits(directory: Path) -> None:
     """Cut files to their last ``MOST_BYTES``, and remove those of all but the last ``MOST_WORKERS`` workers."""
-    files = sorted(directory.iterdir(), key=_age, reverse=True)
+    files = _files(directory)[::-1]
     kept = list(dict.fromkeys(path.stem for path in files))[:MOST_WORKERS]
     for path in files:
         if path.stem not in kept:
@@ -64,10 +75,7 @@ def last_words(directory: Path, worker: str) -> str:
 
 def ended_workers(session: Path) -> list[str]:
     """Return the names of the workers whose output is there, in the order in which it was written."""
-    directory = session / LOGS
-    if not directory.is_dir():
-        return []
-    return list(dict.fromkeys(path.stem for path in sorted(directory.iterdir(), key=_age)))
+    return list(dict.fromkeys(path.stem for path in _files(session / LOGS)))
 
 
 def read_logs(session: Path) -> dict[str, str]:
@@ -77,6 +85,11 @@ def read_logs(session: Path) -> dict[str, str]:
         worker: _text(directory / error_file(worker)) + _text(directory / output_file(worker))
         for worker in ended_workers(session)
     }
+
+
+def _files(directory: Path) -> list[Path]:
+    """Return the files with output, the oldest first."""
+    return sorted([*directory.glob("*.err"), *directory.glob("*.out")], key=_age)
 
 
 def _age(path: Path) -> float:

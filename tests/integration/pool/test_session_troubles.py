@@ -17,8 +17,8 @@ from distributed import Client
 from builder.container.engine import docker
 from tests.testbed.condor.image import PoolError
 from tests.testbed.launching import engine_answers
-from tests.testbed.pool import COMPLETED, RUNNING
-from tests.testbed.pool_session import JOIN_SECONDS, running_pool_session, session_jobs
+from tests.testbed.pool import COMPLETED, HELD, RUNNING
+from tests.testbed.pool_session import JOIN_SECONDS, SECRETS, running_pool_session, session_jobs
 
 if TYPE_CHECKING:
     import subprocess
@@ -34,19 +34,17 @@ pytestmark = [pytest.mark.integration, pytest.mark.skipif(not engine_answers(), 
 KNOWABLE_SECONDS = 10
 TWO = f"client.wait_for_workers(2, timeout={JOIN_SECONDS})\n"
 SLOW_SQUARES = f"""
-import sys, time
 {TWO}
 def square(number):
     time.sleep(0.5)
     return number * number
-futures = client.map(square, range(60), pure=False)
+futures = client.map(square, range(40), pure=False)
 futures[0].result()
 print("begun", flush=True)
 print(sum(client.gather(futures)), flush=True)
-sys.stdin = None
 {TWO}
 """
-SUM_OF_SQUARES = sum(number * number for number in range(60))
+SUM_OF_SQUARES = sum(number * number for number in range(40))
 
 
 LOOKING = {
@@ -65,8 +63,7 @@ LOOKING = {
 @contextmanager
 def analysis(session: PoolSession, *sentences: str) -> Iterator[subprocess.Popen[str]]:
     """Run an analysis, and in its middle what is in the block: its result must be right, and it must be told all."""
-    wait = "".join(f"while {sentence!r} not in shown(): time.sleep(0.1)\n" for sentence in sentences)
-    process = session.start(LISTEN + SLOW_SQUARES + wait)
+    process = session.start(SLOW_SQUARES + "".join(f"hear({sentence!r})\n" for sentence in sentences))
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n", f"{process.communicate()}\n{session.log()}"
     yield process
@@ -74,17 +71,6 @@ def analysis(session: PoolSession, *sentences: str) -> Iterator[subprocess.Popen
     assert (process.returncode, said) == (0, f"{SUM_OF_SQUARES}\n"), f"{errors}\n{session.log()}"
     for sentence in sentences:
         assert errors.count(sentence) == 1, errors
-
-
-LISTEN = """
-import sys
-class Heard:
-    def __init__(self, stream): self.stream, self.text = stream, ""
-    def write(self, text): self.text += text; return self.stream.write(text)
-    def flush(self): self.stream.flush()
-sys.stderr = Heard(sys.stderr)
-shown = lambda: sys.stderr.text
-"""
 
 
 def a_job(pool: RunningPool) -> tuple[str, str, dict[str, Any]]:
@@ -96,7 +82,7 @@ def a_job(pool: RunningPool) -> tuple[str, str, dict[str, Any]]:
 def wait_for_log(session: PoolSession, worker: str, *, seconds: int = 60) -> str:
     """Return what an ended worker wrote, as soon as the session has it."""
     return session.run(
-        f"import time\nend = time.time() + {seconds}\n"
+        f"end = time.time() + {seconds}\n"
         f"while {worker!r} not in (logs := cluster.logs()) and time.time() < end: time.sleep(0.3)\n"
         f"print(logs[{worker!r}])"
     )
@@ -113,7 +99,6 @@ def test_a_worker_that_is_scaled_down_ends_by_itself_and_its_log_is_kept(
     session: PoolSession, session_pool: RunningPool
 ) -> None:
     said = session.run(
-        "import sys, time\n"
         f"cluster.scale(3); client.wait_for_workers(3, timeout={JOIN_SECONDS})\n"
         "def mark():\n"
         "    import os; os.write(1, b'words on output\\n'); os.write(2, b'words on error\\n')\n"
@@ -184,15 +169,13 @@ def test_a_disk_that_is_full(session: PoolSession, session_pool: RunningPool) ->
     session_pool.fill_disk(number)
     try:
         said, shown = session.start(
-            LISTEN + "import time\n"
             "def write():\n"
             "    import os\n"
             "    with open(os.environ['TMPDIR'] + '/file', 'wb') as file: file.write(bytes(2**20))\n"
             f"[address] = [key for key, one in cluster.workers.items() if one['name'] == {worker!r}]\n"
             "try: client.submit(write, workers=[address]).result(timeout=60)\n"
             "except OSError as error: print(error)\n"
-            f"end = time.time() + {KNOWABLE_SECONDS}\n"
-            f"while 'the scratch disk of worker {worker} on' not in shown() and time.time() < end: time.sleep(0.1)\n"
+            f"hear('the scratch disk of worker {worker} on', {KNOWABLE_SECONDS})\n"
         ).communicate(timeout=120)
     finally:
         session_pool.empty_disk(number)
@@ -207,24 +190,34 @@ def test_a_worker_that_trusts_another_authority(
     other = create_session_certificates(tmp_path / "other")
     authority = session.directory / "ca.pem"
     own = authority.read_bytes()
+    go = session.secrets / "go"
     before = {ad["CasabinderWorker"] for ad in session_jobs(session_pool)}
     process = session.start(
-        LISTEN + TWO + "import time\ncluster.scale(3)\nprint('asked', flush=True)\n"
-        "while 'status 1: this worker' not in shown(): time.sleep(0.1)\n"
-        "cluster.scale(2)\n" + TWO
+        f"{TWO}import os\nprint('ready', flush=True)\n"
+        f"while not os.path.exists('{SECRETS}/go'): time.sleep(0.1)\n"
+        "cluster.scale(3)\n"
+        "hear('status 1: this worker')\n"
+        f"cluster.scale(2)\n{TWO}"
     )
     assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
     authority.chmod(0o600)
     authority.write_bytes(other.ca.read_bytes())
     try:
-        assert process.stdout.readline() == "asked\n"
-        wait_until(lambda: len({ad["CasabinderWorker"] for ad in session_jobs(session_pool)} - before) > 0, session)
+        go.touch()
+        wait_until(lambda: bool({ad["CasabinderWorker"] for ad in arrived(session_pool)} - before), session)
     finally:
+        go.unlink()
         authority.write_bytes(own)
         authority.chmod(0o400)
     _, shown = process.communicate(timeout=120)
     assert "and the scheduler tls://127.0.0.1:" in shown
     assert "don't trust each other's certificates" in shown
+
+
+def arrived(pool: RunningPool) -> list[dict[str, Any]]:
+    """Return the jobs whose files are there."""
+    return [ad for ad in session_jobs(pool) if ad["JobStatus"] != HELD]
 
 
 def test_a_session_that_was_killed_is_cleaned_up_after(
@@ -233,32 +226,27 @@ def test_a_session_that_was_killed_is_cleaned_up_after(
     others = {ad["CasabinderSession"] for ad in session_jobs(session_pool)}
     with running_pool_session(tmp_path, session_pool, images[0].image, workers=2) as session:
         session.run(TWO)
-        first = session.directory
-        [name] = (first / "jobs").read_text().split()
+        first, [name] = session.directory, (session.directory / "jobs").read_text().split()
         assert {ad["CasabinderSession"] for ad in session_jobs(session_pool)} - others == {name}
         docker("kill", session.container)
-        docker("start", session.container)
-        wait_until(lambda: session.directory != first, session)
-        _, shown = session.start(
-            LISTEN + TWO + "import time\nend = time.time() + 30\n"
-            "while 'earlier session' not in shown() and time.time() < end: time.sleep(0.1)\n"
-        ).communicate(timeout=120)
-        assert "2 workers of this notebook's earlier session were ended" in shown, session.log()
+        start_again(session, first)
+        assert "2 workers of this notebook's earlier session were ended" in session.hear("earlier session")
         assert not first.exists()
         wait_until(lambda: not session_pool.queue(f'CasabinderSession == "{name}"'), session)
 
-
-def test_workers_whose_scheduler_is_gone_end_and_their_jobs_leave(
-    session_pool: RunningPool, images: tuple[ImageRecord, ImageRecord], tmp_path: Path
-) -> None:
-    """Nobody comes back here: neither the session nor its successor."""
-    with running_pool_session(tmp_path, session_pool, images[0].image, workers=1) as session:
-        session.run(f"client.wait_for_workers(1, timeout={JOIN_SECONDS})")
-        [name] = (session.directory / "jobs").read_text().split()
+        # Workers whose scheduler is gone end by themselves, and their jobs with them.
+        session.run(TWO)
+        second, [name] = session.directory, (session.directory / "jobs").read_text().split()
         docker("kill", session.container)
         wait_until(lambda: not session_pool.queue(f'CasabinderSession == "{name}" && JobStatus != 4'), session)
-        docker("start", session.container)  # ends in good order
-        session.run(f"client.wait_for_workers(1, timeout={JOIN_SECONDS})")
+        start_again(session, second)
+        wait_until(lambda: not session_pool.queue(f'CasabinderSession == "{name}"'), session)
+
+
+def start_again(session: PoolSession, before: Path) -> None:
+    """Start the container of a session that was killed, and wait for its next session."""
+    docker("start", session.container)
+    wait_until(lambda: session.directory != before, session)
 
 
 def test_another_users_session_has_no_way_in(session: PoolSession, session_pool: RunningPool, tmp_path: Path) -> None:

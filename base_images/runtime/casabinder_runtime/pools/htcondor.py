@@ -12,7 +12,7 @@ from casabinder_runtime.left_behind import left_behind, remember_jobs
 from casabinder_runtime.pools.schedd import Schedd, ScheddAddress
 from casabinder_runtime.pools.submission import PoolSite, WorkerShape
 from casabinder_runtime.session_directory import secrets_directory
-from casabinder_runtime.worker_logs import logs_directory
+from casabinder_runtime.worker_logs import ARRIVING, logs_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +97,7 @@ class HTCondorPool:
         remember_jobs(session.directory, name)
         logs = logs_directory(session.directory)
         return PoolCluster(
-            schedd=Schedd(self.schedd, name, logs),
+            schedd=Schedd(self.schedd, name, logs / ARRIVING),
             logs=logs,
             left_behind=[] if session.label else left_behind(session.directory),
             shape=self.shape,

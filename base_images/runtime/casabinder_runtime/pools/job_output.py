@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from casabinder_runtime.errors import PoolError
-from casabinder_runtime.worker_logs import error_file, keep_within_limits, last_words
+from casabinder_runtime.worker_logs import error_file, keep_within_limits, last_words, take_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +42,7 @@ class JobOutput:
             else:
                 try:
                     await self._schedd.retrieve(job.cluster)
+                    await asyncio.to_thread(take_in, self._directory, job.worker)
                 except PoolError as error:
                     logger.warning("the output of worker %s could not be fetched: %s", job.worker, error)
             await asyncio.to_thread(keep_within_limits, self._directory)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from casabinder_runtime.pools.partings import SILENT_SECONDS, Partings, announcements
-from casabinder_runtime.pools.schedd import QueuedJob
+from casabinder_runtime.pools.schedd import JobState, QueuedJob
 
 RUNS = QueuedJob(1, "w-0", "running", node="node2", started=100)
 JOINED = frozenset({"w-0"})
@@ -39,10 +39,11 @@ def test_a_worker_that_waits_again_or_runs_elsewhere_had_to_leave() -> None:
 
 
 def test_jobs_that_end_are_told_by_others() -> None:
-    for state in ("ended", "held", "leaving"):
+    states: tuple[JobState, ...] = ("ended", "held", "leaving")
+    for state in states:
         partings = Partings()
         partings.look([RUNS], JOINED, 0)
-        job = QueuedJob(1, "w-0", state, started=100)  # type: ignore[arg-type]  # mypy sees a str
+        job = QueuedJob(1, "w-0", state, started=100)
         assert partings.look([job], NONE, 1) == partings.look([job], NONE, 99) == ({}, {})
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from casabinder_runtime import worker_logs
-from casabinder_runtime.worker_logs import keep_within_limits, last_words, logs_directory, read_logs
+from casabinder_runtime.worker_logs import keep_within_limits, last_words, logs_directory, read_logs, take_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +58,13 @@ def test_what_was_written_is_found_by_the_workers_name(logs: Path, tmp_path: Pat
     for number, name in enumerate(["w-10.err", "w-10.out", "w-2.out"]):
         os.utime(logs / name, (number, number))
     assert list(read_logs(tmp_path).items()) == [("w-10", "first\nsecond\n"), ("w-2", "\ufffd\n")]
+
+
+def test_what_arrives_is_known_once_it_is_complete(logs: Path, tmp_path: Path) -> None:
+    (logs / "arriving" / "w-0.out").write_text("all\n")
+    assert read_logs(tmp_path) == {}
+    take_in(logs, "w-0")
+    assert read_logs(tmp_path) == {"w-0": "all\n"}
 
 
 def test_old_and_long_logs_are_cut(logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
