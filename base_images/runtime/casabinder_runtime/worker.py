@@ -22,10 +22,11 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from casabinder_runtime.errors import CasabinderError
+from casabinder_runtime.worker_logs import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 ENTRY_POINT = Path("/usr/local/bin/casabinder-entrypoint")
 PREPARED = "CASABINDER_WORKER_HOME"  # set by the first step
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+FAREWELL_SECONDS = 3.0
 DRAIN_SECONDS = 45.0  # less than the batch system waits after SIGTERM
 
 logger = logging.getLogger("casabinder_runtime.worker")
@@ -166,10 +168,11 @@ async def run(options: WorkerOptions) -> None:
 
 
 def _drain(worker: object) -> None:
-    """Let the worker finish what it does and hand over its results."""
+    """Let the worker finish what it does and hand over its log and its results."""
     logger.warning("SIGTERM: this worker hands over its results and ends")
 
     async def leave() -> None:
+        await _say_farewell(worker)
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await worker.close_gracefully(reason="SIGTERM")  # type: ignore[attr-defined]  # distributed is untyped
@@ -178,6 +181,16 @@ def _drain(worker: object) -> None:
             await worker.close(nanny=False, reason="SIGTERM")  # type: ignore[attr-defined]
 
     _leaving.add(asyncio.ensure_future(leave()))
+
+
+async def _say_farewell(worker: Any) -> None:
+    """Give the session this worker's log: HTCondor keeps none of a job that is sent away or removed."""
+    log = "\n".join(line for _, line in reversed(worker.get_logs()))
+    try:
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            await worker.scheduler.casabinder_farewell(worker=worker.name, log=log[-MOST_BYTES:])
+    except Exception:  # noqa: BLE001  # it is only a log
+        logger.warning("the log could not be handed over")
 
 
 _leaving: set[asyncio.Future[None]] = set()  # a task that nobody holds may be collected

@@ -10,7 +10,7 @@ The session process writes them, kernels read them; nothing beyond the standard 
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+import shutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,10 +35,19 @@ def logs_directory(session: Path) -> Path:
 
 
 def take_in(directory: Path, worker: str) -> None:
-    """Make a worker's output known that has arrived."""
+    """Make a worker's output known that has arrived, after what it left before."""
     for name in (output_file(worker), error_file(worker)):
-        with suppress(FileNotFoundError):
-            (directory / ARRIVING / name).replace(directory / name)
+        arrived = directory / ARRIVING / name
+        if arrived.exists():
+            with (directory / name).open("ab") as log, arrived.open("rb") as source:
+                shutil.copyfileobj(source, log)
+            arrived.unlink()
+
+
+def add_log(directory: Path, worker: str, text: str) -> None:
+    """Keep a log that a worker has handed over while it could."""
+    with (directory / error_file(worker)).open("a", encoding="utf-8") as log:
+        log.write(f"{text.rstrip()}\n")
 
 
 def output_file(worker: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ def test_two_workers_in_the_notebooks_image_have_one_environment(
     own, *found, names, result, addresses = json.loads(said.splitlines()[0])
     assert own == images[0].env_id
     assert found == [own]
-    assert names == ["casabinder-htcondor-0", "casabinder-htcondor-1"]
+    assert all(re.fullmatch(r"casabinder-htcondor-\d+", name) for name in names)
     assert result == [0, 10, 20, 30]
     assert all(address.startswith("tls://") for address in addresses)
     assert "htcondor pool, workers: 2 running, threads: 2" in said
@@ -121,6 +122,19 @@ def test_the_cluster_adapts_up_and_down(session: PoolSession) -> None:
     assert said == "3\n"
 
 
+def test_a_separate_cluster_has_jobs_of_its_own(session: PoolSession, pool: RunningPool) -> None:
+    said = session.run(
+        "with FacilityCluster(separate=True, n_workers=1) as own:\n"
+        f"    own.wait_for_workers(1, timeout={JOIN_SECONDS})\n"
+        "    names = [worker['name'] for worker in own.workers.values()]\n"
+        "    print(own.get_client().submit(sum, [1, 2]).result(), *names, len(cluster.workers))\n"
+    )
+    three, name, two = said.split()
+    assert (three, two) == ("3", "2")
+    assert re.fullmatch(r"casabinder-htcondor-c\d+-0", name)
+    assert name not in {ad["CasabinderWorker"] for ad in session_jobs(pool)}
+
+
 def test_a_worker_that_is_told_to_go_hands_over_its_results_and_is_replaced(session: PoolSession) -> None:
     said = session.run(
         "import os, random, signal, time\n"
@@ -158,10 +172,11 @@ def test_a_worker_of_another_image_is_held_and_the_notebook_says_why(
         [job] = wait_for_jobs(pool, 1, but=others)
         ad = pool.wait_for(job, HELD)
         session.wait_for(f"1 held: {ad['HoldReason']}", KNOWABLE_SECONDS)
-        said, shown = session.start("print(cluster)").communicate(timeout=60)
+        said, shown = session.start("print(cluster)\nprint(*cluster.logs().values())").communicate(timeout=60)
     assert ad["HoldReasonSubCode"] == WRONG_IMAGE
     assert f"does not hold the environment {own.env_id}" in ad["HoldReason"]
     assert f"0 running, 1 held: {ad['HoldReason']}" in said
+    assert f"casabinder: Dask worker {ad['CasabinderWorker']} on " in said  # what its guard wrote
     assert f"its image holds the environment {other.env_id}, but this notebook's is {own.env_id}." in shown
     assert f"casabinder: Dask workers in the HTCondor pool: 1 held: {ad['HoldReason']}" in shown
 

@@ -119,8 +119,7 @@ def test_a_worker_that_is_scaled_down_ends_by_itself_and_its_log_is_kept(
 
 def test_a_worker_that_is_killed(session: PoolSession, session_pool: RunningPool) -> None:
     worker, _, ad = a_job(session_pool)
-    sentence = f"worker {worker} ended by signal 9 (it was killed): another one is started"
-    with analysis(session, sentence):
+    with analysis(session, f"worker {worker} ended ", " (it was killed): another one is started"):
         [container] = docker("ps", "--quiet", "--filter", f"name=HTCJob{ad['ClusterId']}_").split()
         docker("kill", container)
     assert worker not in {job["CasabinderWorker"] for job in session_jobs(session_pool)}
@@ -131,6 +130,7 @@ def test_a_worker_that_is_vacated(session: PoolSession, session_pool: RunningPoo
     worker, node, ad = a_job(session_pool)
     with analysis(session, f"worker {worker} had to leave its node {node}"):
         session_pool.vacate(f"{ad['ClusterId']}.0")
+    assert "Starting Worker plugin" in wait_for_log(session, f"{worker} (before)")
 
 
 def test_a_node_that_is_lost(session: PoolSession, session_pool: RunningPool) -> None:

@@ -1,7 +1,8 @@
 """Brings the output of jobs that have ended, or are held, from the schedd into the session's directory.
 
-HTCondor transfers a job's output to the schedd when the job ends; what a worker wrote whose node was lost, or whose job
-was removed while it ran, is gone with it.
+HTCondor transfers a job's output to the schedd when the job ends, and gives out none of a job that is sent away or
+removed (``ON_EXIT_OR_EVICT`` brings it to the spool, under names that ``retrieve`` does not know: 25.14). Such a worker
+hands over its log itself, while it has time; what it wrote besides, and all of a lost node's workers, is gone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from casabinder_runtime.errors import PoolError
-from casabinder_runtime.worker_logs import error_file, keep_within_limits, last_words, take_in
+from casabinder_runtime.worker_logs import MOST_BYTES, add_log, error_file, keep_within_limits, last_words, take_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,3 +48,8 @@ class JobOutput:
                     logger.warning("the output of worker %s could not be fetched: %s", job.worker, error)
             await asyncio.to_thread(keep_within_limits, self._directory)
         return await asyncio.to_thread(last_words, self._directory, job.worker)
+
+    async def farewell(self, worker: str, log: str) -> None:
+        """Take the log of a worker that must go."""
+        await asyncio.to_thread(add_log, self._directory, worker, log[-MOST_BYTES:])
+        await asyncio.to_thread(keep_within_limits, self._directory)

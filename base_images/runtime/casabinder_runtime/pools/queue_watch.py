@@ -139,6 +139,7 @@ class QueueWatch:
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
+        self._cluster.scheduler.handlers["casabinder_farewell"] = self.farewell
         try:
             while True:
                 try:
@@ -182,6 +183,11 @@ class QueueWatch:
                 await self._output.fetch(job)
         self._jobs, self._troubles = jobs, problems
         self._announce()
+
+    async def farewell(self, worker: str, log: str) -> None:
+        """Take the log of a worker that HTCondor sends away; of one that is there, since its name becomes a file's."""
+        if worker in self._joined():
+            await self._output.farewell(worker, log)
 
     def let_go(self, job: WorkerJob) -> None:
         """See a job off that the cluster has no more place for."""

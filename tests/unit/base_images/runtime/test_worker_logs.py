@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from casabinder_runtime import worker_logs
-from casabinder_runtime.worker_logs import keep_within_limits, last_words, logs_directory, read_logs, take_in
+from casabinder_runtime.worker_logs import add_log, keep_within_limits, last_words, logs_directory, read_logs, take_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +65,13 @@ def test_what_arrives_is_known_once_it_is_complete(logs: Path, tmp_path: Path) -
     assert read_logs(tmp_path) == {}
     take_in(logs, "w-0")
     assert read_logs(tmp_path) == {"w-0": "all\n"}
+
+
+def test_what_a_worker_handed_over_when_it_had_to_go_comes_first(logs: Path, tmp_path: Path) -> None:
+    add_log(logs, "w-0", "first run")
+    (logs / "arriving" / "w-0.err").write_text("second run\n")
+    take_in(logs, "w-0")
+    assert read_logs(tmp_path) == {"w-0": "first run\nsecond run\n"}
 
 
 def test_old_and_long_logs_are_cut(logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
