@@ -20,21 +20,25 @@ import os
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from casabinder_runtime.errors import CasabinderError
+from casabinder_runtime.errors import CasabinderError, WorkerError
 from casabinder_runtime.worker_logs import MOST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 ENTRY_POINT = Path("/usr/local/bin/casabinder-entrypoint")
 PREPARED = "CASABINDER_WORKER_HOME"  # set by the first step
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 FAREWELL_SECONDS = 3.0
+NAME_TAKEN = "name taken"  # what the scheduler says
+NAME_SECONDS = 2.0  # until it is asked again
 DRAIN_SECONDS = 45.0  # less than the batch system waits after SIGTERM
 
 logger = logging.getLogger("casabinder_runtime.worker")
@@ -122,7 +126,7 @@ async def run(options: WorkerOptions) -> None:
     from distributed.utils import get_ip
 
     from casabinder_runtime.openssl_errors import clear_errors_before_use
-    from casabinder_runtime.worker_failure import UnreadableMessages, WorkerError, check_trust
+    from casabinder_runtime.worker_failure import UnreadableMessages, check_trust
 
     clear_errors_before_use()
     security = Security(
@@ -135,7 +139,8 @@ async def run(options: WorkerOptions) -> None:
     await check_trust(options.scheduler, security)
     unreadable = UnreadableMessages()
     unreadable.listen()
-    worker = Worker(
+    make = partial(
+        Worker,
         options.scheduler,
         name=options.name,
         nthreads=options.nthreads,
@@ -150,13 +155,7 @@ async def run(options: WorkerOptions) -> None:
         preload=["casabinder_runtime.guard", "casabinder_runtime.workplace", "casabinder_runtime.scratch_disk"],
         preload_argv=[],
     )
-    try:
-        await worker
-    except TimeoutError as error:
-        raise WorkerError(
-            f"the scheduler {options.scheduler} can't be reached from {socket.gethostname()}: "
-            f"it was tried for {options.death_timeout:.0f} s"
-        ) from error
+    worker = await _started(make, options)
     async with worker:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _drain, worker)
         ends = [asyncio.ensure_future(worker.finished()), asyncio.ensure_future(unreadable.stuck.wait())]
@@ -165,6 +164,31 @@ async def run(options: WorkerOptions) -> None:
         failure = unreadable.failure()
         if failure is not None:
             raise failure
+
+
+async def _started(make: Callable[[], Any], options: WorkerOptions) -> Any:
+    """Return a worker that has joined.
+
+    A job that HTCondor has started again may be faster than the scheduler in learning that its last run has ended.
+
+    Raises:
+        WorkerError: it could not join.
+    """
+    deadline = time.monotonic() + options.death_timeout
+    while True:
+        worker = make()
+        try:
+            return await worker
+        except TimeoutError as error:
+            raise WorkerError(
+                f"the scheduler {options.scheduler} can't be reached from {socket.gethostname()}: "
+                f"it was tried for {options.death_timeout:.0f} s"
+            ) from error
+        except RuntimeError as error:  # Dask has put the reason into its cause
+            reason = str(error.__cause__ or error)
+            if NAME_TAKEN not in reason or time.monotonic() > deadline:
+                raise WorkerError(f"this worker could not join: {reason}") from error
+        await asyncio.sleep(NAME_SECONDS)
 
 
 def _drain(worker: object) -> None:

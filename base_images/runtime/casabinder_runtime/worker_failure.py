@@ -16,16 +16,12 @@ import ssl
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from casabinder_runtime.errors import CasabinderError
+from casabinder_runtime.errors import WorkerError
 
 if TYPE_CHECKING:
     from distributed import Security
 
 CHECK_SECONDS = 10.0
-
-
-class WorkerError(CasabinderError):
-    """This worker can't work."""
 
 
 async def check_trust(scheduler: str, security: Security) -> None:

@@ -8,10 +8,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from casabinder_runtime.errors import WorkerError
 from casabinder_runtime.pools.submission import quoted_arguments
 from casabinder_runtime.session_directory import read_record
 from casabinder_runtime.tls import create_session_certificates
-from casabinder_runtime.worker_failure import WorkerError, check_trust
+from casabinder_runtime.worker_failure import check_trust
 from distributed import Client
 
 from builder.container.engine import docker

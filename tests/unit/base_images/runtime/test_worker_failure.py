@@ -7,8 +7,9 @@ import ssl
 from typing import TYPE_CHECKING
 
 import pytest
+from casabinder_runtime.errors import WorkerError
 from casabinder_runtime.tls import create_session_certificates
-from casabinder_runtime.worker_failure import UnreadableMessages, WorkerError, check_trust
+from casabinder_runtime.worker_failure import UnreadableMessages, check_trust
 from tornado.netutil import bind_sockets
 from tornado.tcpserver import TCPServer
 
