@@ -241,7 +241,7 @@ class QueueWatch:
             return "is lost (its job is gone from the queue)"
         if job.status is None:
             return job.reason
-        words = await self._output.fetch(job)
+        words = await self._output.last_words(job)
         return f"{job.reason}: {words}" if words and 0 < job.status < SIGNALS else job.reason
 
     def _start_another(self, name: str, *, lost: bool) -> None:
