@@ -74,10 +74,15 @@ def analysis(session: PoolSession, *sentences: str) -> Iterator[subprocess.Popen
         assert errors.count(sentence) == 1, errors
 
 
+def running_jobs(pool: RunningPool) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return the worker, the node and the ad of each job that runs."""
+    running = [ad for ad in session_jobs(pool) if ad["JobStatus"] == RUNNING]
+    return [(ad["CasabinderWorker"], ad["RemoteHost"].split("@")[1], ad) for ad in running]
+
+
 def a_job(pool: RunningPool) -> tuple[str, str, dict[str, Any]]:
-    """Return the worker, the node and the ad of a job that runs."""
-    job = next(ad for ad in session_jobs(pool) if ad["JobStatus"] == RUNNING)
-    return job["CasabinderWorker"], job["RemoteHost"].split("@")[1], job
+    """Return one of them."""
+    return running_jobs(pool)[0]
 
 
 def wait_for_log(session: PoolSession, worker: str, *, seconds: int = 60) -> str:
@@ -118,20 +123,19 @@ def test_a_worker_that_is_scaled_down_ends_by_itself_and_its_log_is_kept(
     wait_until(lambda: not session_pool.queue(f'CasabinderWorker == "{worker}"'), session)
 
 
-def test_a_worker_that_is_killed(session: PoolSession, session_pool: RunningPool) -> None:
-    worker, _, ad = a_job(session_pool)
-    with analysis(session, f"worker {worker} ended ", " (it was killed): another one is started"):
-        [container] = docker("ps", "--quiet", "--filter", f"name=HTCJob{ad['ClusterId']}_").split()
+def test_a_worker_that_is_killed_and_one_that_is_sent_away(session: PoolSession, session_pool: RunningPool) -> None:
+    (killed, _, victim), (away, node, vacated) = running_jobs(session_pool)
+    ended = (f"worker {killed} ended ", " (it was killed): another one is started")
+    with analysis(session, *ended, f"worker {away} had to leave its node {node}"):
+        [container] = docker("ps", "--quiet", "--filter", f"name=HTCJob{victim['ClusterId']}_").split()
         docker("kill", container)
-    assert worker not in {job["CasabinderWorker"] for job in session_jobs(session_pool)}
-    assert "distributed.worker" in wait_for_log(session, worker)
-
-
-def test_a_worker_that_is_vacated(session: PoolSession, session_pool: RunningPool) -> None:
-    worker, node, ad = a_job(session_pool)
-    with analysis(session, f"worker {worker} had to leave its node {node}"):
-        session_pool.vacate(f"{ad['ClusterId']}.0")
-    assert "Starting Worker plugin" in wait_for_log(session, f"{worker} (before)")
+        session_pool.vacate(f"{vacated['ClusterId']}.0")
+    there = {job["CasabinderWorker"] for job in session_jobs(session_pool)}
+    assert len(there) == 2
+    assert away in there
+    assert killed not in there
+    assert "distributed.worker" in wait_for_log(session, killed)
+    assert "Registered to" in wait_for_log(session, f"{away} (before)")
 
 
 def test_a_node_that_is_lost(session: PoolSession, session_pool: RunningPool) -> None:
