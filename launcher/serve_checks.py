@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import importlib.util
 import socket
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.container.engine import docker
+from builder.container.engine import docker, docker_json
 from launcher.local_registry import answers, loopback_address, start_registry
 from registry_sync.client import RegistryClient
 from registry_sync.errors import CasabinderError
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 PROXY = Path("tools") / "proxy" / "node_modules" / "configurable-http-proxy" / "bin" / "configurable-http-proxy"
 _LOWEST_FREE_PORT = 1024
+_BRIDGE = "com.docker.network.bridge.name"
+_SIOCGIFADDR = 0x8915  # linux/sockios.h
+_INTERFACE_NAME = 16  # bytes with the zero at its end (linux/if.h)
 
 
 def check_docker() -> None:
@@ -28,10 +33,24 @@ def check_docker() -> None:
 
 def bridge_address() -> str:
     """Return this machine's address on the engine's default network, where containers reach it."""
-    gateway = docker("network", "inspect", "bridge", "--format", "{{range .IPAM.Config}}{{.Gateway}} {{end}}").split()
-    if not gateway:
+    network = docker_json("network", "inspect", "bridge")[0]
+    gateways = [config["Gateway"] for config in network["IPAM"]["Config"] or [] if config.get("Gateway")]
+    # Docker 20.10 does not state the gateway of a bridge that it has made itself before it is started once more.
+    address = gateways[0] if gateways else _address_of((network["Options"] or {}).get(_BRIDGE, ""))
+    if not address:
         raise CasabinderError("Docker's network `bridge` has no gateway, so notebook servers could not reach the hub")
-    return gateway[0]
+    return str(address)
+
+
+def _address_of(interface: str) -> str:
+    """Return the IPv4 address of a network interface of this machine; nothing if there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        request = struct.pack("256s", interface.encode()[: _INTERFACE_NAME - 1])
+        try:
+            answer = fcntl.ioctl(asking.fileno(), _SIOCGIFADDR, request)
+        except OSError:
+            return ""
+    return socket.inet_ntoa(answer[20:24])  # struct ifreq (netdevice(7)): the name, then a sockaddr_in
 
 
 def proxy_command(cache: Path) -> tuple[str, ...]:
