@@ -134,7 +134,8 @@ def test_workers_reach_the_session_and_nobody_else_the_server(tmp_path: Path) ->
     arguments = " ".join(container.arguments())
     assert "--network host --add-host host.docker.internal:127.0.0.1" in arguments
     assert "--publish" not in arguments
-    assert arguments.endswith("notebook-server --ip=127.0.0.1 --port=18888 --ServerApp.port_retries=0 --no-browser")
+    server = "--ip=127.0.0.1 --port=18888 --ServerApp.port_retries=0 --no-browser --KernelManager.transport=ipc"
+    assert arguments.endswith(f"notebook-server {server}")
     assert container.labels["org.casabinder.port"] == "18888"
     told = json.loads(container.environment["CASABINDER_POOL"])
     assert told == batch.document(RECORD.image, 2, 20)
