@@ -54,7 +54,6 @@ client.close()
 """
 # Somebody else's scheduler, with the certificates of one's own session.
 INTRUDE = """
-import asyncio, os
 from distributed.core import rpc
 from casabinder_runtime.cluster import client_security
 from casabinder_runtime.session_directory import find_session_directory, wait_for_record
@@ -64,7 +63,7 @@ async def intrude():
     async with rpc(%r, connection_args=arguments, timeout=10) as scheduler:
         return await scheduler.identity()
 try:
-    print("RESULT", asyncio.new_event_loop().run_until_complete(intrude()))
+    print("RESULT", await intrude())
 except OSError as error:
     print("REFUSED", error)
 """
@@ -125,11 +124,14 @@ def log_in(facility: RunningFacility, name: str) -> tuple[httpx.Client, str]:
     return browser, str(answer.raise_for_status().json()["token"])
 
 
-def container_of(facility: RunningFacility, server: str) -> dict[str, Any]:
-    """Return the container of the server with this name."""
-    found = [docker_json("inspect", name)[0] for name in facility.containers()]
-    (container,) = [one for one in found if one["Config"]["Labels"]["org.casabinder.server"] == server]
-    return dict(container)
+def container_of(facility: RunningFacility, path: str) -> dict[str, Any]:
+    """Return the container of the server at this path, ``/user/<name>/<server>/``."""
+    found = {}
+    for name in facility.containers():
+        container = docker_json("inspect", name)[0]
+        labels = container["Config"]["Labels"]
+        found[f"/user/{labels['org.casabinder.user']}/{labels['org.casabinder.server']}/"] = container
+    return dict(found[path])
 
 
 def pool_token(container: dict[str, Any]) -> str:
@@ -200,8 +202,6 @@ def test_people_have_workers_in_their_own_name(pool: RunningPool, repository: st
         other = facility.launch(facility.build(repository, client=bob)["id"], client=bob, workers=1)
 
         container, others = (container_of(facility, one["server"]) for one in (mine, other))
-        if container["Id"] == others["Id"]:
-            raise AssertionError((mine, other))
         assert {contact(container), contact(others)} == {f"tls://{bridge_address()}:{port}" for port in (31770, 31771)}
         env_ids, _ = compute(facility, {**mine, "token": hers})
         assert env_ids == {container["Config"]["Labels"]["org.casabinder.env-id"]}

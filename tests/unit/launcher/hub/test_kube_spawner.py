@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from launcher.hub.kube_spawner import VouchedKubeSpawner
 from launcher.hub.spawner import VouchedMixin
 from launcher.hub.vouching import Voucher
 from tests.unit.launcher.hub.test_vouching import KEYS, REQUEST
+from tests.unit.launcher.records import htcondor_pool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,3 +105,47 @@ def test_a_persons_pod_has_a_home_and_no_token_of_ours(tmp_path: Path) -> None:
     assert container["args"] == ["jupyterhub-singleuser"]
     assert [mount["mountPath"] for mount in container["volumeMounts"]] == ["/home/jovyan", "/run/casabinder"]
     assert "JUPYTER_TOKEN_FILE" not in {entry["name"] for entry in container["env"]}
+
+
+def test_a_pods_workers_are_jobs_and_its_token_for_them_a_directory_of_files(tmp_path: Path) -> None:
+    key = tmp_path / "POOL"
+    key.write_bytes(b"k" * 64)
+    key.chmod(0o600)
+    settings = htcondor_pool(user="facility", signing_key=str(key)).model_dump(mode="json", exclude_defaults=True)
+    pod, secret = pod_and_secret(tmp_path, "anonymous", pool=settings, pool_seconds=600)
+    kubernetes_validate.validate(pod, VERSION, strict=True)
+    kubernetes_validate.validate(secret, VERSION, strict=True)
+    (container,) = pod["spec"]["containers"]
+    names = [entry["name"] for entry in container["env"]]
+    environment = {entry["name"]: entry for entry in container["env"]}
+    # Kubernetes puts the address in where the variable comes before.
+    assert names.index("POD_IP") < names.index("CASABINDER_POOL")
+    assert environment["POD_IP"]["valueFrom"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    told = json.loads(environment["CASABINDER_POOL"]["value"])
+    assert (told["kind"], told["address"], "contact" in told) == ("htcondor", "$(POD_IP)", False)
+    token = secret["stringData"]["pool-token"]
+    assert (len(token.split(".")), token in str(pod)) == (3, False)
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert mounts["/run/casabinder/condor"] == {
+        "name": "casabinder-pool",
+        "mountPath": "/run/casabinder/condor",
+        "readOnly": True,
+    }
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    assert volumes["casabinder-pool"]["secret"] == {
+        "secretName": secret["metadata"]["name"],
+        "defaultMode": 0o440,
+        "items": [{"key": "pool-token", "path": "token"}],
+    }
+
+
+def test_a_pod_behind_the_sites_proxy_is_reached_by_its_name(tmp_path: Path) -> None:
+    key = tmp_path / "POOL"
+    key.write_bytes(b"k" * 64)
+    key.chmod(0o600)
+    pool = htcondor_pool(user="facility", signing_key=str(key), exposure="sni", domain="dask.example.org:443")
+    settings = pool.model_dump(mode="json", exclude_defaults=True)
+    pod, _ = pod_and_secret(tmp_path, "anonymous", pool=settings)
+    environment = {entry["name"]: entry.get("value") for entry in pod["spec"]["containers"][0]["env"]}
+    name = pod["metadata"]["name"]
+    assert json.loads(environment["CASABINDER_POOL"])["contact"] == f"tls://{name}.dask.example.org:443"
