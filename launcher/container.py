@@ -141,7 +141,7 @@ def describe(
     if on_host and options.port is None:
         raise CasabinderError("a server in the machine's own network needs a port")
     if batch is not None and batch.exposure == "sni":
-        raise CasabinderError("`pool.exposure: sni` is for servers of JupyterHub: take host-port to launch from here")
+        raise CasabinderError("`pool.exposure: sni` is for servers in Kubernetes: containers of Docker have host-port")
     if batch is not None and batch.exposure == "host-port":
         if scheduler_port is None:
             raise CasabinderError("a server with workers in a batch pool needs a port for its scheduler")

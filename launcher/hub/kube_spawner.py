@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from jupyterhub.utils import exponential_backoff
 from kubernetes_asyncio.client.exceptions import ApiException
-from kubernetes_asyncio.client.models import V1ObjectMeta, V1OwnerReference, V1Secret
+from kubernetes_asyncio.client.models import V1ObjectMeta, V1OwnerReference, V1Secret, V1Service, V1ServicePort
 from kubespawner import KubeSpawner
 from kubespawner.objects import make_owner_reference
 
-from launcher.container import LABEL, POOL_TOKEN_FILE, PORT, SECRETS, TOKEN_FILE, USER
+from launcher.container import LABEL, POOL_TOKEN_FILE, PORT, SCHEDULER_PORT, SECRETS, TOKEN_FILE, USER
 from launcher.hub.spawner import LAUNCH, StartError, VouchedMixin
 from launcher.pools.exposure import POD_IP, kubernetes_exposure
 from registry_sync.errors import CasabinderError
@@ -122,7 +122,17 @@ class VouchedKubeSpawner(VouchedMixin, KubeSpawner):
         self.extra_labels = {**self.extra_labels, **ids}
         self.extra_annotations = {f"{LABEL}.digest": request.digest, f"{LABEL}.commit": request.commit}
         self._pool_token = self.pool_token() if request.workers else ""
+        if self._pool_token and self.exposure == "sni":
+            self.services_enabled = True
         self._mount_secrets(self.token(request))
+
+    def get_service_manifest(self, owner_reference: V1OwnerReference, port: int) -> V1Service:
+        """Return the Service of the pod, by whose name the site's proxy finds server and scheduler."""
+        service: V1Service = super().get_service_manifest(owner_reference, port)
+        if self._pool_token:
+            dask = V1ServicePort(name="dask", port=SCHEDULER_PORT, target_port=SCHEDULER_PORT)
+            service.spec.ports = [*service.spec.ports, dask]
+        return service
 
     def secret(self, owner: V1OwnerReference) -> V1Secret:
         """Return the Secret with the server's tokens, which goes with its owner, the pod."""

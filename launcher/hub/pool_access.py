@@ -41,6 +41,8 @@ def check_hub_pool(site: Site) -> None:
             "servers of JupyterHub do not share the network of this machine, where each could reach what listens on "
             "loopback: set `pool.address` to where the pool's nodes reach this machine, and `pool.exposure: host-port`"
         )
+    if site.hub.spawner == "docker" and exposure == "sni":
+        raise CasabinderError("`pool.exposure: sni` is for servers in Kubernetes: containers of Docker have host-port")
     if site.hub.spawner == "kubernetes" and exposure == "host-port":
         raise CasabinderError("`pool.exposure: host-port` is for servers in Docker: pods have pod-ip or sni")
 

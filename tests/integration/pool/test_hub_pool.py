@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.container.engine import docker, docker_json
+from builder.container.engine import EngineError, docker, docker_json
+from launcher import docker as servers
+from launcher.cli import main
 from launcher.serve_checks import bridge_address
+from launcher.site_config import cache_directory
 from tests.testbed.condor.image import PoolError
 from tests.testbed.facility import running_facility
 from tests.testbed.git_repository import commit_files
 from tests.testbed.git_server import running_git_server
-from tests.testbed.launching import engine_answers
+from tests.testbed.launching import engine_answers, kernel_of, open_facility
 from tests.testbed.pool import COMPLETED, REMOVED, RUNNING, running_pool
 
 if TYPE_CHECKING:
@@ -85,10 +88,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url("pool.git")
 
 
-@contextmanager
-def facility_with(pool: RunningPool, directory: Path, *, hub: dict[str, Any], **more: object) -> Iterator[Any]:
-    """Run a facility whose servers have their workers in the pool."""
-    settings: dict[str, Any] = {
+def pool_settings(pool: RunningPool) -> dict[str, Any]:
+    """Return the section `pool` of a site whose containers workers reach by ports of the bridge's address."""
+    return {
         "kind": "htcondor",
         "collector": pool.collector,
         "schedd": pool.schedd,
@@ -97,16 +99,20 @@ def facility_with(pool: RunningPool, directory: Path, *, hub: dict[str, Any], **
         "address": bridge_address(),
         "memory": "1GiB",
         "disk": "1GiB",
-        "maximum": 3,
-        "token_seconds": TOKEN_SECONDS,
-        **more,
     }
+
+
+@contextmanager
+def facility_with(pool: RunningPool, directory: Path, *, hub: dict[str, Any], **more: object) -> Iterator[Any]:
+    """Run a facility whose servers have their workers in the pool."""
+    settings = {**pool_settings(pool), "maximum": 3, "token_seconds": TOKEN_SECONDS, **more}
     with running_facility(directory, site={"pool": settings, "hub": hub, "limits": {"memory": "1G"}}) as facility:
         try:
             yield facility
         finally:
             facility.remove_containers()
-            pool.run("condor_rm", "-all")
+            with suppress(EngineError):  # which it is too if there is no job
+                pool.run("condor_rm", "-all")
 
 
 def log_in(facility: RunningFacility, name: str) -> tuple[httpx.Client, str]:
@@ -282,3 +288,30 @@ def test_temporary_servers_have_workers_in_the_name_of_the_facility(
         facility.client.delete(f"/api/servers/{ready['launch']}").raise_for_status()
         wait_until_empty(pool, "bob")
         assert facility.containers() == []
+
+
+def test_a_launch_from_the_command_line_has_a_port_too(
+    pool: RunningPool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_facility() as context:
+        registry = context.site.registry
+    commit_files(tmp_path / "repository", FILES)
+    file = tmp_path / "site.yaml"
+    own = {**pool_settings(pool), "user": "bob", "ports": "31780"}
+    file.write_text(json.dumps({"registry": registry, "pool": own}))  # JSON is YAML
+    command = ["launch", str(tmp_path / "repository"), "--workers", str(WORKERS), "--memory", "1G", "--json"]
+    assert main([*command, "--site", str(file)]) == 0
+    server = servers.find(cache_directory(), json.loads(capsys.readouterr().out)["server"]["name"])
+    try:
+        container = docker_json("inspect", server.name)[0]
+        assert container["HostConfig"]["NetworkMode"] in ("default", "bridge")
+        assert contact(container) == f"tls://{bridge_address()}:31780"
+        with kernel_of(server) as kernel:
+            said = kernel.run(COMPUTE % WORKERS, seconds=200)
+        assert json.loads(said.stdout.split("RESULT ", 1)[1].splitlines()[0])[0][-1] == 18, said
+        assert active(pool, "bob") == [RUNNING] * WORKERS
+        assert main([*command, "--new", "--site", str(file)]) == 1
+        assert "all ports from 31780 to 31780" in capsys.readouterr().err
+    finally:
+        servers.stop(cache_directory(), [server.name])
+    wait_until_empty(pool, "bob")

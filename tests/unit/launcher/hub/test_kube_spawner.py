@@ -35,23 +35,34 @@ class _Server:
 
 
 def pod_and_secret(directory: Path, mode: str, **settings: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what the API server is asked to make for a request."""
+    """Return the pod and the Secret that the API server is asked to make for a request."""
+    pod, secret, _ = pod_and_more(directory, mode, **settings)
+    return pod, secret
+
+
+def pod_and_more(directory: Path, mode: str, **settings: Any) -> tuple[dict[str, Any], ...]:
+    """Return what the API server is asked to make for a request: pod, Secret and, where there is one, Service."""
     secret = directory / "secret"
     secret.write_text(KEYS.secret.hex() + "\n")
     secret.chmod(0o600)
 
-    async def make() -> tuple[Any, Any]:
+    async def make() -> tuple[Any, ...]:
         spawner = VouchedKubeSpawner(_mock=True, secret_file=str(secret), mode=mode, **settings)
         spawner.server = _Server()
         spawner._request = replace(REQUEST, mode="anonymous" if mode == "anonymous" else "login")
         spawner.prepare(spawner._request)
         pod = await spawner.get_pod_manifest()
-        owned = spawner.secret(make_owner_reference(spawner.pod_name, "a-uid"))
+        owner = make_owner_reference(spawner.pod_name, "a-uid")
+        made = [pod, spawner.secret(owner)]
+        if spawner.services_enabled:
+            made.append(spawner.get_service_manifest(owner, spawner.port))
         async with ApiClient() as client:
-            return client.sanitize_for_serialization(pod), client.sanitize_for_serialization(owned)
+            return tuple(client.sanitize_for_serialization(one) for one in made)
 
-    pod, owned = asyncio.run(make())
-    return {"apiVersion": "v1", "kind": "Pod", **pod}, {"apiVersion": "v1", "kind": "Secret", **owned}
+    made = asyncio.run(make())
+    kinds = ("Pod", "Secret", "Service")[: len(made)]
+    documents = [{"apiVersion": "v1", "kind": kind, **one} for kind, one in zip(kinds, made, strict=True)]
+    return (*documents, {}) if len(made) == 2 else tuple(documents)
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +156,11 @@ def test_a_pod_behind_the_sites_proxy_is_reached_by_its_name(tmp_path: Path) -> 
     key.chmod(0o600)
     pool = htcondor_pool(user="facility", signing_key=str(key), exposure="sni", domain="dask.example.org:443")
     settings = pool.model_dump(mode="json", exclude_defaults=True)
-    pod, _ = pod_and_secret(tmp_path, "anonymous", pool=settings)
+    pod, _, service = pod_and_more(tmp_path, "anonymous", pool=settings)
+    kubernetes_validate.validate(service, VERSION, strict=True)
     environment = {entry["name"]: entry.get("value") for entry in pod["spec"]["containers"][0]["env"]}
     name = pod["metadata"]["name"]
+    assert service["metadata"]["name"] == name
+    assert [port["port"] for port in service["spec"]["ports"]] == [8888, 8786]
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
     assert json.loads(environment["CASABINDER_POOL"])["contact"] == f"tls://{name}.dask.example.org:443"

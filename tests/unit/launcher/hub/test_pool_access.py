@@ -101,6 +101,11 @@ def test_local_workers_need_no_pool() -> None:
         (Hub(mode="login"), {}, "do not share the network of this machine.*`pool.exposure: host-port`"),
         (Hub(mode="login"), {"exposure": "pod-ip", "address": "192.0.2.7"}, "do not share the network"),
         (
+            Hub(mode="login"),
+            {"exposure": "sni", "domain": "dask.example.org", "address": "192.0.2.7"},
+            "sni` is for servers in Kubernetes",
+        ),
+        (
             Hub(mode="login", spawner="kubernetes"),
             {"exposure": "host-port", "address": "192.0.2.7"},
             "pods have pod-ip or sni",
