@@ -60,7 +60,7 @@ def check_site(context: Context, _arguments: Namespace) -> int:
         f"registry {site.registry}, base {site.base}, {site.hub.mode} mode on {site.service.listen}:{site.service.port}"
     )
     if site.pool.kind == "htcondor":
-        from launcher.hub.pool_access import check_hub_pool
+        from launcher.hub.pool_access import check_hub_pool, hub_pool_warning
 
         workers = f"workers in the pool {site.pool.collector}"
         try:
@@ -69,6 +69,8 @@ def check_site(context: Context, _arguments: Namespace) -> int:
             print(f"{workers} of `casabinder launch` alone; `casabinder serve` would say: {error}")
         else:
             print(f"{workers}, which reach a server by {hub_exposure(site)}")
+            if warning := hub_pool_warning(site):
+                print(f"WARNING: {warning}")
     return 0
 
 

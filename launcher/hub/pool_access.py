@@ -47,6 +47,16 @@ def check_hub_pool(site: Site) -> None:
         raise CasabinderError("`pool.exposure: host-port` is for servers in Docker: pods have pod-ip or sni")
 
 
+def hub_pool_warning(site: Site) -> str:
+    """Return what whoever runs the hub should know about who can be whom in the pool; nothing if all is well."""
+    if site.pool.kind == HTCONDOR and site.hub.mode == "login" and site.hub.authenticator == "shared-password":
+        return (
+            "with `hub.authenticator: shared-password` whoever knows the password can take any name, and have jobs "
+            "in the HTCondor pool in that name"
+        )
+    return ""
+
+
 def hub_pool(site: Site) -> dict[str, Any]:
     """Return the spawner's traits for a site's pool; none where workers are local."""
     if site.pool.kind != HTCONDOR:

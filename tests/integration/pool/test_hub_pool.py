@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import pytest
 from builder.container.engine import EngineError, docker, docker_json
 from launcher import docker as servers
 from launcher.cli import main
+from launcher.pools.ports import refused
 from launcher.serve_checks import bridge_address
 from launcher.site_config import cache_directory
 from tests.testbed.condor.image import PoolError
@@ -201,6 +203,7 @@ def test_people_have_workers_in_their_own_name(pool: RunningPool, repository: st
     }
     hub = {"mode": "login", "settings": settings}
     with facility_with(pool, tmp_path / "login", hub=hub, ports="31770-31771") as facility:
+        assert "WARNING: with `hub.authenticator: shared-password` whoever knows" in facility.said()
         alice, hers = log_in(facility, "alice")
         bob, his = log_in(facility, "bob")
         job = facility.build(repository, client=alice)
@@ -245,6 +248,7 @@ def test_people_have_workers_in_their_own_name(pool: RunningPool, repository: st
         renewed = pool_token(container)
         alice.delete(f"/api/servers/{mine['launch']}").raise_for_status()
         wait_until_empty(pool, "alice")
+        check_taken_port(facility, job["id"], alice, container)
         again = facility.launch(job["id"], client=alice, workers=WORKERS)
         assert container_of(facility, again["server"])["Id"] == container["Id"]
         assert subject(pool_token(container)) == "alice@testbed"
@@ -252,6 +256,17 @@ def test_people_have_workers_in_their_own_name(pool: RunningPool, repository: st
         compute(facility, {**again, "token": hers})
         assert alice.delete(f"/api/servers/{again['launch']}").status_code == 204
         wait_until_empty(pool, "alice")
+
+
+def check_taken_port(facility: RunningFacility, build: str, client: httpx.Client, container: dict[str, Any]) -> None:
+    """A stopped server whose port another program has taken says so, and stays as it is."""
+    with socket.socket() as program:
+        program.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        program.bind((bridge_address(), int(contact(container).rpartition(":")[2])))
+        program.listen()
+        answer = client.post("/api/launches", json={"build": build, "workers": WORKERS})
+        *_, (_, last) = facility.events(answer.json()["events"], client=client)
+        assert "by which workers reach this server, is taken by another program" in last["message"]
 
 
 def check_no_submission_as_alice(pool: RunningPool, token: str, directory: Path) -> None:
@@ -310,6 +325,10 @@ def test_a_launch_from_the_command_line_has_a_port_too(
             said = kernel.run(COMPUTE % WORKERS, seconds=200)
         assert json.loads(said.stdout.split("RESULT ", 1)[1].splitlines()[0])[0][-1] == 18, said
         assert active(pool, "bob") == [RUNNING] * WORKERS
+        # The engine's own words, should two launches choose a port at once.
+        with pytest.raises(EngineError) as caught:
+            docker("run", "--rm", "--publish", f"{bridge_address()}:31780:8786", container["Image"], "true")
+        assert refused(caught.value.detail, bridge_address(), 31_780)
         assert main([*command, "--new", "--site", str(file)]) == 1
         assert "all ports from 31780 to 31780" in capsys.readouterr().err
     finally:

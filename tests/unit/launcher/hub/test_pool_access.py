@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from launcher.hub.docker_spawner import VouchedDockerSpawner
-from launcher.hub.pool_access import check_hub_pool, hub_pool
+from launcher.hub.pool_access import check_hub_pool, hub_pool, hub_pool_warning
 from launcher.site_config import Hub, Launches, Service, Site
 from registry_sync.errors import CasabinderError
 from tests.unit.launcher.hub.test_vouching import REQUEST
@@ -120,3 +120,9 @@ def test_a_site_whose_servers_can_not_have_workers_is_told_why(hub: Hub, pool: d
 def test_good_sites() -> None:
     for hub, pool in ((Hub(mode="login"), {"address": "192.0.2.7"}), (Hub(mode="login", spawner="kubernetes"), {})):
         check_hub_pool(Site(hub=hub, pool=htcondor_pool(**pool)))
+
+
+def test_a_password_for_all_is_warned_of() -> None:
+    assert "whoever knows the password can take any name" in hub_pool_warning(SITE)
+    github = SITE.model_copy(update={"hub": Hub(mode="login", authenticator="github")})
+    assert [hub_pool_warning(site) for site in (github, Site(hub=Hub(mode="login")))] == ["", ""]
