@@ -13,6 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import ClientError
 from jupyterhub.utils import exponential_backoff
 from kubernetes_asyncio.client.exceptions import ApiException
 from kubernetes_asyncio.client.models import V1ObjectMeta, V1OwnerReference, V1Secret, V1Service, V1ServicePort
@@ -89,16 +90,18 @@ class VouchedKubeSpawner(VouchedMixin, KubeSpawner):
         """Return nothing while the pod runs, whose token for the pool is then renewed when that is due."""
         ended = await KubeSpawner.poll(self)
         if ended is None and self.pool_token_is_due and self._in_a_pool():
-            try:
-                await self.api.patch_namespaced_secret(self.pod_name, self.namespace, self.renewed_secret())
-            except (ApiException, CasabinderError, OSError):
-                self.log.exception("the token of %s for the pool could not be renewed", self.pod_name)
-                self._renewal = 0.0
+            await self.renew_pool_token()
         return ended
 
-    def renewed_secret(self) -> dict[str, Any]:
-        """Return what is changed in the server's Secret when its token for the pool is renewed."""
-        return {"stringData": {_POOL_KEY: self.pool_token()}}
+    async def renew_pool_token(self) -> None:
+        """Put a new token for the pool into the server's Secret, whence it comes into the pod; if that fails, the next
+        poll tries again."""
+        try:
+            renewed = {"stringData": {_POOL_KEY: self.pool_token()}}
+            await self.api.patch_namespaced_secret(self.pod_name, self.namespace, renewed)
+        except (ApiException, CasabinderError, ClientError, OSError):
+            self.log.exception("the token of %s for the pool could not be renewed", self.pod_name)
+            self._renewal = 0.0
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the events of the pod."""

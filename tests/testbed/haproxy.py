@@ -11,6 +11,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from launcher.processes import DIES_WITH_PARENT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
@@ -33,7 +35,7 @@ def running_haproxy(directory: Path, configuration: str, port: int) -> Iterator[
     file.write_text(configuration)
     log = directory / "haproxy.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(["haproxy", "-db", "-f", str(file)], stdout=sink, stderr=sink)
+        process = subprocess.Popen([*DIES_WITH_PARENT, "haproxy", "-db", "-f", str(file)], stdout=sink, stderr=sink)
     deadline = time.monotonic() + START_SECONDS
     try:
         while not _listens(port):

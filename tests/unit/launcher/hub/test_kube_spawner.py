@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import kubernetes_validate
 import pytest
-from kubernetes_asyncio.client import ApiClient
+from kubernetes_asyncio.client import ApiClient, Configuration, CoreV1Api
 from kubespawner.objects import make_owner_reference
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler
 
 from launcher.hub.kube_spawner import VouchedKubeSpawner
 from launcher.hub.spawner import VouchedMixin
@@ -164,3 +167,45 @@ def test_a_pod_behind_the_sites_proxy_is_reached_by_its_name(tmp_path: Path) -> 
     assert [port["port"] for port in service["spec"]["ports"]] == [8888, 8786]
     assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
     assert json.loads(environment["CASABINDER_POOL"])["contact"] == f"tls://{name}.dask.example.org:443"
+
+
+class _SecretHandler(RequestHandler):
+    """Stands for the API server: takes what is changed in a Secret."""
+
+    def initialize(self, taken: list[tuple[str, str, Any]], status: int) -> None:
+        self.taken, self.answer = taken, status
+
+    def patch(self) -> None:
+        content = self.request.headers["Content-Type"]
+        self.taken.append((self.request.path, content, json.loads(self.request.body)))
+        self.set_status(self.answer)
+        self.finish({"apiVersion": "v1", "kind": "Secret", "metadata": {}})
+
+
+@pytest.mark.parametrize(("status", "due"), [(200, False), (403, True)])
+def test_a_renewed_token_comes_into_the_secret(tmp_path: Path, status: int, due: bool) -> None:
+    key = tmp_path / "POOL"
+    key.write_bytes(b"k" * 64)
+    key.chmod(0o600)
+    settings = htcondor_pool(user="facility", signing_key=str(key)).model_dump(mode="json", exclude_defaults=True)
+    taken: list[tuple[str, str, Any]] = []
+
+    async def renew() -> VouchedKubeSpawner:
+        server = HTTPServer(Application([(".*", _SecretHandler, {"taken": taken, "status": status})]))
+        sockets = bind_sockets(0, "127.0.0.1")
+        server.add_sockets(sockets)
+        spawner = VouchedKubeSpawner(_mock=True, mode="anonymous", pool=settings, namespace="jupyter")
+        configuration = Configuration(host=f"http://127.0.0.1:{sockets[0].getsockname()[1]}")
+        async with ApiClient(configuration) as client:
+            spawner.api = CoreV1Api(client)
+            assert spawner.pool_token_is_due
+            await spawner.renew_pool_token()
+        server.stop()
+        return spawner
+
+    spawner = asyncio.run(renew())
+    ((path, content, changed),) = taken
+    assert path == f"/api/v1/namespaces/jupyter/secrets/{spawner.pod_name}"
+    assert content == "application/strategic-merge-patch+json"
+    assert len(changed["stringData"]["pool-token"].split(".")) == 3
+    assert spawner.pool_token_is_due is due
