@@ -128,24 +128,26 @@ class Container:
 
 
 def describe(
-    record: ImageRecord, options: LaunchOptions, name: str, owner: str, scheduler_port: int | None = None
+    record: ImageRecord,
+    options: LaunchOptions,
+    name: str,
+    owner: str,
+    published: tuple[str, int] | None = None,
 ) -> Container:
     """Return the container of a launch; raise :class:`CasabinderError` for options that can't work.
 
-    With workers in a batch pool it needs a free port for its scheduler, or in the machine's own network for itself.
+    With workers in a batch pool it needs an address and a free port to be ``published`` for its scheduler, or in the
+    machine's own network a free port for itself.
     """
     memory = parse_memory(options.memory)
     batch = options.used_pool
     on_host = batch is not None and batch.exposure == "pod-ip"
-    published = None
     if on_host and options.port is None:
         raise CasabinderError("a server in the machine's own network needs a port")
     if batch is not None and batch.exposure == "sni":
         raise CasabinderError("`pool.exposure: sni` is for servers in Kubernetes: containers of Docker have host-port")
-    if batch is not None and batch.exposure == "host-port":
-        if scheduler_port is None:
-            raise CasabinderError("a server with workers in a batch pool needs a port for its scheduler")
-        published = (batch.site.address, scheduler_port)
+    if batch is not None and batch.exposure == "host-port" and published is None:
+        raise CasabinderError("a server with workers in a batch pool needs a port for its scheduler")
     labels = {
         NOTEBOOK: record.image_id,
         f"{LABEL}.env-id": record.env_id,
@@ -158,7 +160,7 @@ def describe(
         **({HOST_PORT: str(options.port)} if on_host else {}),
         **({PUBLISHED: str(published[1])} if published else {}),
     }
-    contact = batch.contact(name, scheduler_port or 0) if batch else ""
+    contact = batch.contact(name, published[1] if published else 0) if batch else ""
     workers = workers_pool(record, options, memory, contact)
     own = {
         "BINDER_REF_URL": commit_url(record.repo, record.commit),

@@ -32,7 +32,7 @@ from launcher.container import (
     secrets_archive,
     server_name,
 )
-from launcher.pools.ports import candidates, exhausted, free_here, refused
+from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused
 from launcher.readiness import NotReadyError, wait_until_ready
 from launcher.servers import Server, ServerFiles
 from registry_sync.errors import CasabinderError
@@ -205,14 +205,15 @@ def _start_reachable(
     record: ImageRecord, options: LaunchOptions, batch: BatchPool, name: str, cache: Path, pool_token: str
 ) -> Server:
     """Start a container of which a port is published for its scheduler: one that is free, says the engine."""
-    ports, address = batch.site.port_range, batch.site.address
+    ports, address = batch.site.port_range, numeric(batch.site.address)
     template = f'{{{{.Label "{PUBLISHED}"}}}}'
     there = docker("ps", "--all", "--filter", f"label={PUBLISHED}", "--format", template).split()
     for port in candidates(ports, [int(taken) for taken in there], name):
         if not free_here(address, port):
             continue
         try:
-            return _start(describe(record, options, name, owner(cache), port), ServerFiles(cache), pool_token)
+            container = describe(record, options, name, owner(cache), (address, port))
+            return _start(container, ServerFiles(cache), pool_token)
         except EngineError as error:
             if not refused(error.detail, address, port):
                 raise

@@ -158,7 +158,7 @@ class Pool(_Strict):
         if self.exposure == "sni" and self.domain is None:
             raise ValueError("the exposure sni needs domain, below which the site's proxy has a name for each server")
         if self.exposure == "host-port" and self.on_loopback:
-            raise ValueError("the exposure host-port needs address, at which the pool's nodes reach this machine")
+            raise ValueError("the exposure host-port needs address and collector that containers reach: not loopback")
         return self
 
     @property
@@ -169,8 +169,9 @@ class Pool(_Strict):
 
     @property
     def on_loopback(self) -> bool:
-        """Whether the pool's nodes are this machine alone."""
-        return self.address.startswith("127.") or self.address in ("localhost", "::1")
+        """Whether the pool is on loopback of this machine, which a container with a network of its own can't reach."""
+        hosts = (self.address, str(self.collector).partition(":")[0])
+        return any(host.startswith("127.") or host in ("localhost", "::1") for host in hosts)
 
 
 class Service(_Strict):

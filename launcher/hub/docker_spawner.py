@@ -29,7 +29,7 @@ from builder.container.engine import explain_pull
 from launcher.container import LABEL, PORT, PROCESSES, PUBLISHED, SCHEDULER_PORT, SECRETS, USER, secrets_archive
 from launcher.hub.pool_access import HTCONDOR
 from launcher.hub.spawner import LAUNCH, StartError, VouchedMixin, last_words, request_labels
-from launcher.pools.ports import candidates, exhausted, free_here, refused
+from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
             await self._make(request)
             await self.docker("start", self.object_id)
             return
-        ports, address = batch.site.port_range, batch.site.address
+        ports, address = batch.site.port_range, numeric(batch.site.address)
         there = await self.docker("containers", all=True, filters={"label": PUBLISHED})
         for port in candidates(ports, [int(other["Labels"][PUBLISHED]) for other in there], self._name):
             if not free_here(address, port):
@@ -234,7 +234,7 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
         if pool is not None:
             labels[POOL] = HTCONDOR
         if self._scheduler_port:
-            published[SCHEDULER_PORT] = (self.site_pool.address, self._scheduler_port)
+            published[SCHEDULER_PORT] = (numeric(self.site_pool.address), self._scheduler_port)
             labels[PUBLISHED] = str(self._scheduler_port)
         workers = self.words_on_workers(request)
         gigabytes = request.memory / 2**30

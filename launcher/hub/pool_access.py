@@ -39,7 +39,7 @@ def check_hub_pool(site: Site) -> None:
     if site.hub.spawner == "docker" and exposure == "pod-ip":
         raise CasabinderError(
             "servers of JupyterHub do not share the network of this machine, where each could reach what listens on "
-            "loopback: set `pool.address` to where the pool's nodes reach this machine, and `pool.exposure: host-port`"
+            "loopback: name the pool and `pool.address` otherwise than by loopback, and set `pool.exposure: host-port`"
         )
     if site.hub.spawner == "docker" and exposure == "sni":
         raise CasabinderError("`pool.exposure: sni` is for servers in Kubernetes: containers of Docker have host-port")

@@ -50,6 +50,16 @@ def free_here(address: str, port: int) -> bool:
     return True
 
 
+def numeric(address: str) -> str:
+    """Return an address of this machine as the engine takes it, which is not by name; raise :class:`CasabinderError` if
+    there is none of this name."""
+    try:
+        *_, place = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise not_here(address) from error
+    return str(place[0])
+
+
 def refused(said: str, address: str, port: int) -> bool:
     """Whether the engine says that this port is taken; raise :class:`CasabinderError` if it says that the address is
     not this machine's."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.pools.ports import candidates, exhausted, free_here, refused
+from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused
 from registry_sync.errors import CasabinderError
 
 RANGE = range(30_000, 30_004)
@@ -31,6 +31,13 @@ def test_a_port_is_free_until_somebody_listens() -> None:
         other.listen()
         assert not free_here("127.0.0.1", port)
     assert free_here("127.0.0.1", port)
+
+
+def test_the_engine_is_given_addresses_not_names() -> None:
+    assert numeric("192.0.2.7") == "192.0.2.7"
+    assert numeric("localhost") in ("127.0.0.1", "::1")
+    with pytest.raises(CasabinderError, match=r"no\.such\.host\.invalid, which is no address of this machine"):
+        numeric("no.such.host.invalid")
 
 
 def test_an_address_of_another_machine_is_named() -> None:

@@ -146,7 +146,8 @@ def test_workers_reach_the_session_and_nobody_else_the_server(tmp_path: Path) ->
 
 def test_a_port_is_published_for_the_scheduler(tmp_path: Path) -> None:
     batch = BatchPool.of_site(site(tmp_path, "  address: 192.0.2.7\n"), "alice")
-    container = describe(RECORD, LaunchOptions(workers=2, maximum=20, batch=batch), "name", "owner", 30_417)
+    options = LaunchOptions(workers=2, maximum=20, batch=batch)
+    container = describe(RECORD, options, "name", "owner", ("192.0.2.7", 30_417))
     arguments = " ".join(container.arguments())
     assert "--publish 127.0.0.1::8888" in arguments
     assert "--publish 192.0.2.7:30417:8786" in arguments
