@@ -32,7 +32,7 @@ from launcher.container import (
     secrets_archive,
     server_name,
 )
-from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused
+from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused, taken
 from launcher.readiness import NotReadyError, wait_until_ready
 from launcher.servers import Server, ServerFiles
 from registry_sync.errors import CasabinderError
@@ -208,7 +208,7 @@ def _start_reachable(
     ports, address = batch.site.port_range, numeric(batch.site.address)
     template = f'{{{{.Label "{PUBLISHED}"}}}}'
     there = docker("ps", "--all", "--filter", f"label={PUBLISHED}", "--format", template).split()
-    for port in candidates(ports, [int(taken) for taken in there], name):
+    for port in candidates(ports, [int(port) for port in there], name):
         if not free_here(address, port):
             continue
         try:
@@ -230,7 +230,14 @@ def _again(server: Server, options: LaunchOptions, files: ServerFiles, say: Say)
         pool_token = _pool_token(options)
         if pool_token:  # the one that it has may have expired
             docker("cp", "-", f"{server.name}:/run", stdin=secrets_archive(server.token, pool_token))
-        docker("start", server.name)
+        try:
+            docker("start", server.name)
+        except EngineError as error:
+            label = f'{{{{index .Config.Labels "{PUBLISHED}"}}}}'
+            port = docker("inspect", "--format", label, server.name).strip()
+            if port and options.used_pool and refused(error.detail, options.used_pool.site.address, int(port)):
+                raise taken(int(port)) from error
+            raise
     return _when_ready(server.name, files)
 
 

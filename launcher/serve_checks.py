@@ -37,7 +37,7 @@ def bridge_address() -> str:
     if not networks:
         raise CasabinderError("Docker's network `bridge` has no gateway, so notebook servers could not reach the hub")
     subnet, _, gateway = networks[0].partition(",")
-    return gateway or str(ipaddress.ip_network(subnet)[1])
+    return gateway or str(ipaddress.ip_network(subnet, strict=False)[1])
 
 
 def proxy_command(cache: Path) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from builder.container.engine import explain_pull
 from launcher.container import LABEL, PORT, PROCESSES, PUBLISHED, SCHEDULER_PORT, SECRETS, USER, secrets_archive
 from launcher.hub.pool_access import HTCONDOR
 from launcher.hub.spawner import LAUNCH, StartError, VouchedMixin, last_words, request_labels
-from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused
+from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused, taken
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
@@ -211,10 +211,7 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
         except APIError as error:
             port = int(container["Config"]["Labels"].get(PUBLISHED, 0))
             if port and refused(_detail(error), self.site_pool.address, port):
-                raise StartError(
-                    f"port {port} of this machine, by which workers reach this server, is taken by another program: "
-                    "wait until it has ended, or remove the server"
-                ) from error
+                raise taken(port) from error
             raise
 
     async def _renew_pool_token(self) -> None:

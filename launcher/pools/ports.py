@@ -77,6 +77,14 @@ def not_here(address: str) -> CasabinderError:
     )
 
 
+def taken(port: int) -> CasabinderError:
+    """Return the error of a server that is started again, when its port is somebody else's meanwhile."""
+    return CasabinderError(
+        f"port {port} of this machine, by which workers reach this server, is taken: wait until what has it has ended, "
+        "or remove the server with its files and launch again"
+    )
+
+
 def exhausted(ports: range, address: str) -> CasabinderError:
     """Return the error of a range in which no port is left."""
     return CasabinderError(
