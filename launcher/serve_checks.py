@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import importlib.util
+import ipaddress
 import socket
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.container.engine import docker, docker_json
+from builder.container.engine import docker
 from launcher.local_registry import answers, loopback_address, start_registry
 from registry_sync.client import RegistryClient
 from registry_sync.errors import CasabinderError
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 PROXY = Path("tools") / "proxy" / "node_modules" / "configurable-http-proxy" / "bin" / "configurable-http-proxy"
 _LOWEST_FREE_PORT = 1024
-_BRIDGE = "com.docker.network.bridge.name"
-_SIOCGIFADDR = 0x8915  # linux/sockios.h
-_INTERFACE_NAME = 16  # bytes with the zero at its end (linux/if.h)
 
 
 def check_docker() -> None:
@@ -32,25 +28,16 @@ def check_docker() -> None:
 
 
 def bridge_address() -> str:
-    """Return this machine's address on the engine's default network, where containers reach it."""
-    network = docker_json("network", "inspect", "bridge")[0]
-    gateways = [config["Gateway"] for config in network["IPAM"]["Config"] or [] if config.get("Gateway")]
-    # Docker 20.10 does not state the gateway of a bridge that it has made itself before it is started once more.
-    address = gateways[0] if gateways else _address_of((network["Options"] or {}).get(_BRIDGE, ""))
-    if not address:
+    """Return this machine's address on the engine's default network, where containers reach it.
+
+    After its first start on a machine the engine names no gateway (moby#26799): it has the subnet's first address then.
+    """
+    template = "{{range .IPAM.Config}}{{.Subnet}},{{.Gateway}} {{end}}"
+    networks = docker("network", "inspect", "bridge", "--format", template).split()
+    if not networks:
         raise CasabinderError("Docker's network `bridge` has no gateway, so notebook servers could not reach the hub")
-    return str(address)
-
-
-def _address_of(interface: str) -> str:
-    """Return the IPv4 address of a network interface of this machine; nothing if there is none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        request = struct.pack("256s", interface.encode()[: _INTERFACE_NAME - 1])
-        try:
-            answer = fcntl.ioctl(asking.fileno(), _SIOCGIFADDR, request)
-        except OSError:
-            return ""
-    return socket.inet_ntoa(answer[20:24])  # struct ifreq (netdevice(7)): the name, then a sockaddr_in
+    subnet, _, gateway = networks[0].partition(",")
+    return gateway or str(ipaddress.ip_network(subnet, strict=False)[1])
 
 
 def proxy_command(cache: Path) -> tuple[str, ...]:

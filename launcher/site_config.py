@@ -17,6 +17,7 @@ from builder.documents import read_document
 from registry_sync.errors import CasabinderError
 
 WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^/@\s]+(/[^\s]*)?$")]
+Exposure = Literal["host-port", "pod-ip", "sni"]
 Memory = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B?$")]
 
 
@@ -113,9 +114,11 @@ class Pool(_Strict):
 
     ``collector`` is ``HOST[:PORT]``, ``schedd`` the name under which the collector knows it. The users' IDTOKENs are
     signed with ``signing_key``, the file (mode 600) that the pool's collector has in its ``SEC_PASSWORD_DIRECTORY``
-    under the name ``signing_key_id``. ``address`` is this machine as the pool's nodes reach it; on it the schedulers
-    listen. In the container universe nodes find images, by their names, below ``unpacked``, or fetch them from the
-    registry. ``cores``, ``memory`` and ``disk`` are one worker's, ``maximum`` is how many a session may have.
+    under the name ``signing_key_id``. ``address`` is this machine as the pool's nodes reach it; how they reach a
+    scheduler there, ``exposure`` says (:mod:`launcher.pools.exposure`): by a port of ``ports``, or by its name below
+    ``domain`` (``NAME[:PORT]``). In the container universe nodes find images, by their names, below ``unpacked``, or
+    fetch them from the registry. ``cores``, ``memory`` and ``disk`` are one worker's, ``maximum`` is how many a session
+    may have.
     """
 
     kind: Literal["local", "htcondor"] = "local"
@@ -131,6 +134,9 @@ class Pool(_Strict):
     universe: Literal["docker", "container"] = "docker"
     unpacked: Annotated[str, StringConstraints(pattern=r"^/[^\s,]*$")] | None = None
     address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:-]+$")] = "127.0.0.1"
+    exposure: Exposure | None = None
+    ports: Annotated[str, StringConstraints(pattern=r"^\d{4,5}(-\d{4,5})?$")] = "30000-30999"
+    domain: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$")] | None = None
     maximum: int = Field(default=20, ge=1)
     cores: int = Field(default=1, ge=1)
     memory: Memory = "2GiB"
@@ -147,7 +153,25 @@ class Pool(_Strict):
             missing = [name for name in needed if getattr(self, name) is None]
             if missing:
                 raise ValueError(f"a pool of the kind htcondor needs {', '.join(missing)}")
+        if not self.port_range or self.port_range[0] < 1024 or self.port_range[-1] > 65535:
+            raise ValueError(f"ports {self.ports} must be FIRST-LAST, from 1024 up to 65535")
+        if self.exposure == "sni" and self.domain is None:
+            raise ValueError("the exposure sni needs domain, below which the site's proxy has a name for each server")
+        if self.exposure == "host-port" and self.on_loopback:
+            raise ValueError("the exposure host-port needs address and collector that containers reach: not loopback")
         return self
+
+    @property
+    def port_range(self) -> range:
+        """The ports of which each server gets one."""
+        first, _, last = self.ports.partition("-")
+        return range(int(first), int(last or first) + 1)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether the pool is on loopback of this machine, which a container with a network of its own can't reach."""
+        hosts = (self.address, str(self.collector).partition(":")[0])
+        return any(host.startswith("127.") or host in ("localhost", "::1") for host in hosts)
 
 
 class Service(_Strict):

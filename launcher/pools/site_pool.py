@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from launcher.container import MEBIBYTE, parse_memory
+from launcher.container import MEBIBYTE, WORKER_MINIMUM, parse_memory
+from launcher.pools.exposure import contact, docker_exposure
 from launcher.security.idtokens import SigningKey, mint
 from registry_sync.errors import CasabinderError
 
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from launcher.container import PoolDocument
-    from launcher.site_config import Pool, Site
+    from launcher.site_config import Exposure, Pool, Site
 
-# The session process listens on the machine's own network, so that workers reach it at this address.
 _LIKE_THE_SITE = ("collector", "schedd", "trust_domain", "universe", "address", "cores")
 
 
@@ -39,14 +39,17 @@ class BatchPool:
             raise CasabinderError(
                 "this site has no HTCondor pool: describe it under `pool` in site.yaml, or take --pool local"
             )
-        longest = site.service.launches.longest_seconds
-        seconds = min(site.pool.token_seconds, longest) if longest else site.pool.token_seconds
-        return cls(site.pool, user or site.pool.user or getpass.getuser(), seconds)
+        return cls(site.pool, user or site.pool.user or getpass.getuser(), token_seconds(site))
 
     @property
     def identity(self) -> str:
         """Who the pool takes the user for."""
         return f"{self.user}@{self.site.trust_domain}"
+
+    @property
+    def exposure(self) -> Exposure:
+        """How workers reach a container of this machine."""
+        return docker_exposure(self.site)
 
     def image(self, name: str) -> str:
         """Return an image's name (``HOST/PATH:TAG``) as the site's universe has it.
@@ -57,8 +60,13 @@ class BatchPool:
             return name
         return f"{self.site.unpacked.rstrip('/')}/{name}" if self.site.unpacked else f"docker://{name}"
 
-    def document(self, image: str, workers: int, maximum: int) -> PoolDocument:
-        """Return ``CASABINDER_POOL`` of a session whose workers are jobs in ``image`` (by its immutable tag)."""
+    def contact(self, name: str, port: int) -> str:
+        """Return where workers reach the container ``name`` for which ``port`` is published, if it must be told."""
+        return contact(self.site, self.exposure, name=name, port=port)
+
+    def document(self, image: str, workers: int, maximum: int, contact: str = "") -> PoolDocument:
+        """Return ``CASABINDER_POOL`` of a session whose workers are jobs in ``image`` (by its immutable tag), and reach
+        its scheduler at ``contact`` (nothing: where it finds itself)."""
         told: PoolDocument = {"kind": "htcondor", "workers": workers, "maximum": maximum, "network": "host"}
         told["image"] = self.image(image)
         for name in _LIKE_THE_SITE:
@@ -69,6 +77,8 @@ class BatchPool:
         told["requirements"] = self.site.requirements
         told["keep_claim_seconds"] = self.site.keep_claim_seconds
         told["directives"] = dict(self.site.directives)
+        if contact:
+            told["contact"] = contact
         return told
 
     def token(self, clock: Callable[[], float] = time.time) -> str:
@@ -80,3 +90,40 @@ class BatchPool:
             raise CasabinderError("a pool of the kind htcondor needs signing_key, trust_domain")
         key = SigningKey.load(self.site.signing_key, self.site.signing_key_id)
         return mint(key, self.user, self.site.trust_domain, now=clock(), seconds=self.seconds)
+
+
+def not_a_user(name: str) -> str:
+    """Return what to tell somebody whose name in JupyterHub can't be one in the pool."""
+    return (
+        f"{name!r} can't be a user of the HTCondor pool in which workers run: launch without Dask workers, "
+        "or ask the people who run this service"
+    )
+
+
+def token_seconds(site: Site) -> int:
+    """Return how long a token is good: as long as the site says, and no longer than any server may last."""
+    longest = site.service.launches.longest_seconds
+    return min(site.pool.token_seconds, longest) if longest else site.pool.token_seconds
+
+
+@dataclass(frozen=True)
+class WorkerLimits:
+    """How many Dask workers a server may have: ``most`` at this site, of which its memory is enough for ``fitting``.
+
+    Workers of a batch pool have memory of their own.
+    """
+
+    most: int
+    fitting: int
+
+    @classmethod
+    def of_site(cls, site: Site, memory: int) -> WorkerLimits:
+        """Return the limits of a server with ``memory`` bytes."""
+        if site.pool.kind == "htcondor":
+            return cls(site.pool.maximum, site.pool.maximum)
+        return cls(site.limits.workers, memory * 3 // 4 // WORKER_MINIMUM)
+
+    @property
+    def maximum(self) -> int:
+        """How many there may be."""
+        return min(self.most, self.fitting)

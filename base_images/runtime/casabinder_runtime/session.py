@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casabinder_runtime.control import SessionControl
-from casabinder_runtime.errors import CasabinderError
+from casabinder_runtime.errors import CasabinderError, SessionError
 from casabinder_runtime.identity import IDENTITY_FILE, Identity, read_identity
 from casabinder_runtime.openssl_errors import clear_errors_before_use
 from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig, make_pool
@@ -77,9 +77,21 @@ async def run(options: SessionOptions, pool: Pool) -> None:
     tls = create_session_certificates(options.directory)
     try:
         port = first_free_port(options.port, host=LOOPBACK if pool.address == LOOPBACK else "")
+        if pool.contact and port != SCHEDULER_PORT:
+            raise SessionError(
+                f"port {SCHEDULER_PORT} of this notebook is taken, and workers reach its Dask scheduler by no other: "
+                "stop what listens there, and restart the server"
+            )
         dashboard_port = first_free_port(options.dashboard_port, but=frozenset({port}))
         context = SessionContext(
-            identity.env_id, options.identity_file, options.repository, tls, pool.address, port, dashboard_port
+            env_id=identity.env_id,
+            identity_file=options.identity_file,
+            repository=options.repository,
+            tls=tls,
+            host=pool.address,
+            port=port,
+            dashboard_port=dashboard_port,
+            contact=pool.contact,
         )
         async with pool.make_cluster(context) as cluster:
             await _announce(options, identity, tls, pool, cluster)

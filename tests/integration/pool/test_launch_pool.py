@@ -287,6 +287,9 @@ def test_a_launch_computes_on_workers_of_the_pool(
     try:
         with kernel_of(server) as kernel:
             said = kernel.run(COMPUTE % WORKERS, seconds=200)
+            # In the machine's own network the sockets of kernels are files.
+            connection = engine("exec", server.name, "sh", "-c", "cat ~/.local/share/jupyter/runtime/kernel-*.json")
+        assert json.loads(connection)["transport"] == "ipc"
         assert said.error == "", said
         doubled, where = json.loads(said.stdout.split("RESULT ", 1)[1].splitlines()[0])
         assert doubled == [2 * number for number in range(10)]

@@ -113,6 +113,8 @@ def node_settings(
             "STARTER_INITIAL_UPDATE_INTERVAL": "1",
             "MachineMaxVacateTime": "5",
             "DOCKER": "/usr/bin/docker",
+            # Nodes that start at once would take the test's image from each other, and be without Docker (status 125).
+            "DOCKER_PERFORM_TEST": "False",
             "DOCKER_EXTRA_ARGUMENTS": " ".join(f"--label={name}={value}" for name, value in labels.items()),
             "DOCKER_IMAGE_CACHE_SIZE": "100",  # HTCondor removes images beyond it, from an engine that others use too
             "SINGULARITY": "/usr/bin/apptainer",

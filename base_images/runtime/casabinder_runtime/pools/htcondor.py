@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from casabinder_runtime.errors import PoolError
@@ -32,6 +33,7 @@ _TEXTS = {
     "universe": "docker",
     "network": "host",
     "address": "",
+    "contact": "",
     "accounting_group": "",
     "requirements": "",
 }
@@ -40,7 +42,7 @@ _NEEDED = ("image", "collector", "schedd", "trust_domain", "address")
 
 @dataclass(frozen=True)
 class HTCondorPool:
-    """A pool as the launch describes it; ``address`` is where its nodes reach the session's scheduler."""
+    """A pool as the launch describes it; its nodes reach the session's scheduler at ``address``, or at ``contact``."""
 
     workers: int
     maximum: int | None
@@ -48,6 +50,7 @@ class HTCondorPool:
     schedd: ScheddAddress
     site: PoolSite
     shape: WorkerShape
+    contact: str = ""
     kind: str = "htcondor"
 
     @classmethod
@@ -64,6 +67,8 @@ class HTCondorPool:
             raise PoolError(f"an HTCondor pool needs {', '.join(missing)}: the site's configuration does not say")
         if texts["universe"] not in ("docker", "container"):
             raise PoolError(f"universe of an HTCondor pool must be docker or container, not {texts['universe']!r}")
+        if texts["contact"] and not _is_contact(texts["contact"]):
+            raise PoolError(f"contact of an HTCondor pool must be tls://HOST:PORT, not {texts['contact']!r}")
         if texts["network"] != "host":
             raise PoolError(f"workers in the network {texts['network']!r} can't be reached: HTCondor jobs need 'host'")
         site = PoolSite(
@@ -85,7 +90,7 @@ class HTCondorPool:
             token=secrets_directory(environment) / TOKEN,
             host=texts["address"],
         )
-        return cls(config.workers, config.maximum, texts["address"], schedd, site, shape)
+        return cls(config.workers, config.maximum, texts["address"], schedd, site, shape, texts["contact"])
 
     def make_cluster(self, session: SessionContext) -> SpecCluster:
         """Return a cluster whose workers are jobs that the session's user submits."""
@@ -120,6 +125,14 @@ class HTCondorPool:
 def worker_files(session: SessionContext) -> list[Path]:
     """Return the files that a worker needs: its TLS material, and nobody else's."""
     return [session.tls.ca, session.tls.certificate("worker"), session.tls.key("worker")]
+
+
+def _is_contact(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme == "tls" and bool(parts.hostname) and bool(parts.port) and not parts.path
+    except ValueError:
+        return False
 
 
 def _text(options: dict[str, Any], name: str, default: str) -> str:

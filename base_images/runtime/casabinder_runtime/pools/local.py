@@ -25,6 +25,7 @@ class LocalPool:
     memory: str = "auto"
     kind: str = "local"
     address: str = LOOPBACK
+    contact: str = ""
 
     @classmethod
     def from_config(cls, config: PoolConfig) -> LocalPool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from casabinder_runtime.pools import PoolConfig
+from casabinder_runtime.pools.htcondor import HTCondorPool
 
 from launcher.container import LaunchOptions, describe, secrets_archive, server_name
 from launcher.pools.site_pool import BatchPool
@@ -134,12 +135,34 @@ def test_workers_reach_the_session_and_nobody_else_the_server(tmp_path: Path) ->
     arguments = " ".join(container.arguments())
     assert "--network host --add-host host.docker.internal:127.0.0.1" in arguments
     assert "--publish" not in arguments
-    assert arguments.endswith("notebook-server --ip=127.0.0.1 --port=18888 --ServerApp.port_retries=0 --no-browser")
+    server = "--ip=127.0.0.1 --port=18888 --ServerApp.port_retries=0 --no-browser --KernelManager.transport=ipc"
+    assert arguments.endswith(f"notebook-server {server}")
     assert container.labels["org.casabinder.port"] == "18888"
     told = json.loads(container.environment["CASABINDER_POOL"])
     assert told == batch.document(RECORD.image, 2, 20)
     assert "@sha256:" not in told["image"]
     assert batch.token().split(".")[2] not in container.environment_file().decode() + arguments
+
+
+def test_a_port_is_published_for_the_scheduler(tmp_path: Path) -> None:
+    batch = BatchPool.of_site(site(tmp_path, "  address: 192.0.2.7\n"), "alice")
+    options = LaunchOptions(workers=2, maximum=20, batch=batch)
+    container = describe(RECORD, options, "name", "owner", ("192.0.2.7", 30_417))
+    arguments = " ".join(container.arguments())
+    assert "--publish 127.0.0.1::8888" in arguments
+    assert "--publish 192.0.2.7:30417:8786" in arguments
+    assert "--network" not in arguments
+    assert container.labels["org.casabinder.scheduler-port"] == "30417"
+    told = json.loads(container.environment["CASABINDER_POOL"])
+    assert told == batch.document(RECORD.image, 2, 20, "tls://192.0.2.7:30417")
+    assert HTCondorPool.from_config(PoolConfig.parse(json.dumps(told)), {}).contact == "tls://192.0.2.7:30417"
+
+
+def test_a_container_has_no_name_of_its_own(tmp_path: Path) -> None:
+    more = "  address: 192.0.2.7\n  exposure: sni\n  domain: dask.example.org\n"
+    options = LaunchOptions(workers=2, batch=BatchPool.of_site(site(tmp_path, more), "alice"))
+    with pytest.raises(CasabinderError, match="sni` is for servers in Kubernetes"):
+        describe(RECORD, options, "name", "owner")
 
 
 def test_without_workers_no_pool_is_asked(tmp_path: Path) -> None:
