@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from jupyterhub.spawner import SpawnException
 from sqlalchemy.orm import object_session
-from traitlets import Bool, Enum, HasTraits, List, Unicode, default
+from traitlets import Bool, Dict, Enum, HasTraits, List, Unicode, default
 
 from launcher.container import LABEL, PLAIN_SERVER, PORT, LaunchOptions, commit_url, own_environment, pool
 from launcher.hub.vouching import GOOD_FOR, OPTION, NotVouchedError, Voucher
@@ -57,6 +57,7 @@ class VouchedMixin(HasTraits):
 
     secret_file = Unicode(config=True, help="The launch service's secret.")
     mode = Enum(["anonymous", "login"], "anonymous", config=True, help="How people come in.")
+    data = Dict(config=True, help="What data are read with: entries of CASABINDER_POOL.")
     cors_origins = List(Unicode(), config=True, help="Origins whose pages may use temporary servers; * is every one.")
     keep_stopped = Bool(False, config=True, help="Keep the files of a stopped server until it is removed.")
 
@@ -118,7 +119,7 @@ class VouchedMixin(HasTraits):
         """Return the server's environment: what the request says, and in the login mode JupyterHub's own."""
         if self._request is None:
             return dict(super().get_env())  # type: ignore[misc]
-        own = request_environment(self._request, self.workers_pool(self._request))
+        own = request_environment(self._request, {**self.workers_pool(self._request), **self.data})
         if self.mode == "anonymous":
             return own
         own.pop("JUPYTER_TOKEN_FILE")
@@ -151,7 +152,7 @@ class VouchedMixin(HasTraits):
             await news.wait()
 
 
-def request_environment(request: LaunchRequest, workers: Mapping[str, str | int]) -> dict[str, str]:
+def request_environment(request: LaunchRequest, workers: Mapping[str, object]) -> dict[str, str]:
     """Return what DESIGN.md promises a notebook; the request's own variables never replace casabinder's."""
     return {
         "BINDER_REF_URL": commit_url(request.repo, request.commit),

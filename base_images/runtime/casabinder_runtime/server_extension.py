@@ -232,7 +232,11 @@ class CasabinderApp(ExtensionApp):
 
     def _let_kernels_read(self) -> None:
         """Point the variables of kernels to the token and the proxy that the workers get."""
-        found = kernel_variables(os.environ, with_command=bool(self._pool.token_command and self._session))
+        try:
+            found = kernel_variables(os.environ, with_command=bool(self._pool.token_command and self._session))
+        except OSError as error:  # there is no place for secrets; a session says so
+            self.log.debug("casabinder: %s", error)
+            return
         if VARIABLES["token"] in found:
             os.environ.pop(VALUE_VARIABLE, None)
         os.environ.update(found)

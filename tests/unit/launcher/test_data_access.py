@@ -12,7 +12,7 @@ from casabinder_runtime.pools import PoolConfig
 
 from launcher import data_access
 from launcher.container import LaunchOptions, describe, server_name
-from launcher.data_access import FILES, KINDS, DataAccess, credentials_of_user, discover
+from launcher.data_access import FILES, KINDS, DataAccess, Kind, credentials_of_user, discover
 from launcher.site_config import Data, Site, load_site
 from registry_sync.errors import CasabinderError
 from tests.unit.launcher.records import RECORD
@@ -75,8 +75,8 @@ def test_what_is_asked_for_is_taken_along(tmp_path: Path) -> None:
     both, none = Site(data=Data(bring=("token", "proxy"))), Site()
     said: list[str] = []
 
-    def taken(site: Site, token: str | None, proxy: str | None) -> dict[str, str]:
-        return {**credentials_of_user({"token": token, "proxy": proxy}, site, said.append, environment)}
+    def taken(site: Site, token: str | None, proxy: str | None) -> dict[Kind, str]:
+        return credentials_of_user({"token": token, "proxy": proxy}, site, said.append, environment)
 
     assert taken(none, None, None) == {}
     assert taken(both, None, None) == {"token": "a.b.c", "proxy": PROXY}
