@@ -216,26 +216,43 @@ def test_a_new_token_is_pushed_and_read_with(analysis: Analysis) -> None:
     assert " t2." in analysis.data.log(), "the workers have logged in anew"
 
 
-def test_the_token_is_where_it_is_needed_and_nowhere_else(analysis: Analysis, pool: RunningPool) -> None:
-    signature = analysis.token.rpartition(".")[2]
-    workers = engine("ps", "--quiet", "--filter", f"label=casabinder.test-pool={pool.name}").split()
+def test_tokens_are_where_they_are_needed_and_nowhere_else(analysis: Analysis, pool: RunningPool) -> None:
     server = analysis.server.name
-    places = {
+    place = "/run/casabinder/data/bearer_token"
+    assert engine("exec", server, "stat", "-c", "%a %u", place).split() == ["400", "1000"]
+    signatures = {token.rpartition(".")[2] for token in (analysis.token, engine("exec", server, "cat", place).strip())}
+    assert len(signatures) == 2, "the second one was brought by a launch of the server that ran"
+    workers = engine("ps", "--quiet", "--filter", f"label=casabinder.test-pool={pool.name}").split()
+    of_pool = " ".join(f"-e {signature}" for signature in signatures)
+    texts = {
         "ads of jobs": json.dumps(pool.queue()),
         "containers": engine("inspect", server, *workers),
         "the server's log": engine("logs", server),
         "the session's log": engine("exec", server, "sh", "-c", "cat /run/casabinder/session-*/session.log"),
-        "the worker's logs": "".join(engine("logs", worker) for worker in workers),
-        "the pool's logs and the schedd's disk": pool.run(
-            "sh", "-c", f"grep -rlF -e {signature} /var/log/condor /var/lib/condor /etc/condor || true"
+        "environment and logs of the workers": json.dumps(
+            analysis.run(
+                "def everything():\n"
+                "    from pathlib import Path\n"
+                "    job = Path(os.environ['_CONDOR_SCRATCH_DIR'])\n"
+                "    files = [Path('/proc/self/environ'), *(path for path in job.iterdir() if path.is_file())]\n"
+                "    return {path.name: path.read_text(errors='replace') for path in files}\n"
+                "say(list(client.run(everything).values()))"
+            )
+        ),
+        "the pool's logs, the schedd's disk": pool.run(
+            "sh", "-c", f"grep -rlF {of_pool} /var/log/condor /var/lib/condor || [ $? = 1 ]"
         ),
     }
-    assert len(places["containers"]) > 1000
-    assert "CasabinderWorker" in places["ads of jobs"]
-    assert [place for place, text in places.items() if signature in text] == []
-    assert places["the pool's logs and the schedd's disk"] == ""
-    listed = engine("exec", server, "stat", "-c", "%a %u", "/run/casabinder/data/bearer_token").split()
-    assert listed == ["400", "1000"]
+    for what, said in {
+        "ads of jobs": "CasabinderWorker",
+        "containers": "CASABINDER_POOL",
+        "the server's log": "Jupyter Server",
+        "the session's log": "workers have the token of /run/casabinder/data/bearer_token",
+        "environment and logs of the workers": "Starting Worker plugin casabinder-data-access",
+    }.items():
+        assert said in texts[what], f"{what} were not looked at: {texts[what]}"
+    assert [what for what, text in texts.items() if any(signature in text for signature in signatures)] == []
+    assert texts["the pool's logs, the schedd's disk"] == ""
 
 
 def test_the_container_universe_reads_with_it_as_well(
