@@ -202,4 +202,4 @@ def test_the_sites_command_renews_the_token(server: TokenServer, tmp_path: Path)
     ending, failed = json.loads(said.partition("TOLD ")[2].splitlines()[0])
     expected = "The token for reading data could not be renewed: the site's command (sh) ended with status 3"
     assert failed == f"{expected}: no ticket for alice."
-    assert "and nobody has renewed it: write a new one to" in ending
+    assert "and nobody has renewed it: move a new one to" in ending

@@ -131,7 +131,7 @@ def _margin(credential: Credential, most: float, part: int) -> float:
 def _sentence(credential: Credential, worry: str, now: float) -> str:
     assert credential.ends is not None  # noqa: S101  # one without an end gives no worry
     clock = datetime.fromtimestamp(credential.ends, UTC).strftime("%H:%M UTC")
-    name, advice = _NAMES[credential.kind], f"write a new one to {credential.file}, and the workers get it at once"
+    name, advice = _NAMES[credential.kind], f"move a new one to {credential.file}, and the workers get it at once"
     if worry == "ended":
         return f"The {name} ({credential.source}) ended at {clock}: {advice}."
     left = credential.ends - now

@@ -154,6 +154,7 @@ def test_a_site_says_what_data_are_read_with(tmp_path: Path) -> None:
         ({"environment": {"X509_USER_PROXY": "/x"}}, "X509_USER_PROXY is set by casabinder or the system"),
         ({"environment": {"LD_PRELOAD": "x.so"}}, "LD_PRELOAD is set by casabinder or the system"),
         ({"environment": {"_CONDOR_SCRATCH_DIR": "/x"}}, "_CONDOR_SCRATCH_DIR is set by casabinder or the system"),
+        ({"environment": {"PYTHONPATH": "/x"}}, "PYTHONPATH is set by casabinder or the system"),
         ({"environment": {"PATH": "/x"}}, "PATH is set by casabinder or the system"),
         ({"environment": {"A": "one\ntwo"}}, "the value of A must be one line"),
         ({"environment": {"A": "$(HOME)"}}, "the value of A must be one line without a `\\$`"),

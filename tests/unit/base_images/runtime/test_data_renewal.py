@@ -84,14 +84,14 @@ def test_the_user_is_warned_once_and_told_once() -> None:
     plan = decide([TOKEN], plan.memory, HOUR - 540, with_command=False)
     assert said(plan) == [
         "The token for reading data (/tmp/bt_u1000) ends in 9 minutes, at 01:00 UTC, and nobody has renewed it: "
-        "write a new one to /run/casabinder/data/bearer_token, and the workers get it at once."
+        "move a new one to /run/casabinder/data/bearer_token, and the workers get it at once."
     ]
     plan = decide([TOKEN], plan.memory, HOUR - 10, with_command=False)
     assert said(plan) == []
     plan = decide([TOKEN], plan.memory, HOUR, with_command=False)
     assert said(plan) == [
         "The token for reading data (/tmp/bt_u1000) ended at 01:00 UTC: "
-        "write a new one to /run/casabinder/data/bearer_token, and the workers get it at once."
+        "move a new one to /run/casabinder/data/bearer_token, and the workers get it at once."
     ]
     assert said(decide([TOKEN], plan.memory, 2 * HOUR, with_command=False)) == []
     plan = decide([replace(TOKEN, content="two", ends=3 * HOUR)], plan.memory, 2 * HOUR, with_command=False)
@@ -116,7 +116,7 @@ def test_seconds_are_said_as_such() -> None:
 
 def test_a_proxy_is_watched_as_well() -> None:
     (sentence,) = said(decide([PROXY], Memory(), 12 * HOUR, with_command=False))
-    assert sentence.startswith("The X.509 proxy for reading data (/tmp/x509up_u1000) ended at 12:00 UTC: write a new")
+    assert sentence.startswith("The X.509 proxy for reading data (/tmp/x509up_u1000) ended at 12:00 UTC: move a new")
 
 
 @pytest.mark.parametrize(
