@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     launch.add_argument("--memory", metavar="SIZE", help="memory for server and workers, as 4G (default: the site's)")
     launch.add_argument("--port", type=int, metavar="PORT", help="port on this machine (default: any free one)")
+    for what in ("token", "proxy"):
+        launch.add_argument(
+            f"--data-{what}",
+            metavar="FILE|auto|none",
+            help=f"the {what} that data are read with: a file of mode 600, or found as usual (default: the site's)",
+        )
     launch.add_argument("--new", action="store_true", help="start another server even if this image runs already")
     launch.add_argument("--open", action="store_true", help="open it in a browser")
     launch.set_defaults(load=_launch)

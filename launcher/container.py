@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from launcher.data_access import DataAccess
 from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json
 from registry_sync.reference import ImageReference
@@ -64,7 +65,7 @@ class LaunchOptions:
     """What one launch asks for: workers at the start (``maximum``: to scale to), limits, own variables, a port.
 
     ``memory`` (as ``4G``; units are powers of 1024) and ``cpus`` hold for server and workers together, or with a
-    ``batch`` pool for the server alone.
+    ``batch`` pool for the server alone. ``data`` is what data are read with.
     """
 
     workers: int = 2
@@ -74,6 +75,7 @@ class LaunchOptions:
     port: int | None = None
     maximum: int = 0
     batch: BatchPool | None = None
+    data: DataAccess = field(default_factory=DataAccess)
 
     @property
     def most_workers(self) -> int:
@@ -201,8 +203,9 @@ def image_name(record: ImageRecord) -> str:
 def workers_pool(record: ImageRecord, options: LaunchOptions, memory: int, contact: str) -> Mapping[str, object]:
     """Return the pool of a launch: jobs in the image by its tag, or processes in ``memory`` bytes of the container."""
     if options.used_pool is None:
-        return pool(options, memory)
-    return options.used_pool.document(record.image, options.workers, options.most_workers, contact)
+        return {**pool(options, memory), **options.data.told()}
+    document = options.used_pool.document(record.image, options.workers, options.most_workers, contact)
+    return {**document, **options.data.told()}
 
 
 def pool(options: LaunchOptions, memory: int) -> dict[str, str | int]:
@@ -249,6 +252,7 @@ def server_name(record: ImageRecord, options: LaunchOptions, owned_by: str) -> s
         "options": [options.workers, options.most_workers, options.cpus, options.memory, options.port],
         "environment": dict(options.environment),
         **({"pool": batch.document("", 0, 0), "user": batch.user} if batch else {}),
+        **({"data": options.data.told()} if options.data.told() else {}),
     }
     # The repository's slug ends in a hash of its address, of which this hash is as good.
     slug = ImageReference.parse(record.image).repository.rpartition("/")[2].rpartition("-")[0]
@@ -261,10 +265,11 @@ def commit_url(repository: str, commit: str) -> str:
     return f"{repository.rstrip('/').removesuffix('.git')}/{page}/{commit}" if page else commit
 
 
-def secrets_archive(token: str, pool_token: str = "") -> bytes:
+def secrets_archive(token: str, pool_token: str = "", more: Mapping[str, str] | None = None) -> bytes:
     """Return a tar file of the secrets directory with the tokens in it, readable to the container's user alone.
 
-    Without the server's token (JupyterHub lets people in), or one for a batch pool, there is no such file.
+    Without the server's token (JupyterHub lets people in), or one for a batch pool, there is no such file. ``more`` are
+    further files, by their names below the directory.
     """
     top, directory = SECRETS.rpartition("/")[2], POOL_TOKEN_FILE.rpartition("/")[0].removeprefix(SECRETS)
     members = [(top, b"")]
@@ -274,6 +279,10 @@ def secrets_archive(token: str, pool_token: str = "") -> bytes:
         members.append((top + directory, b""))
         # HTCondor takes a token to be a line.
         members.append((top + POOL_TOKEN_FILE.removeprefix(SECRETS), f"{pool_token}\n".encode()))
+    for name, text in (more or {}).items():
+        parent = f"{top}/{name}".rpartition("/")[0]
+        members += [] if parent in dict(members) else [(parent, b"")]
+        members.append((f"{top}/{name}", text.encode()))
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as archive:
         for name, content in members:

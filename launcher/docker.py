@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from builder.record import ImageRecord
     from launcher.container import LaunchOptions
+    from launcher.data_access import DataAccess
     from launcher.pools.site_pool import BatchPool
 
 STOP_SECONDS = 20
@@ -83,7 +84,7 @@ def launch(record: ImageRecord, options: LaunchOptions, cache: Path, say: Say, *
         say(f"starting {name}: {workers}, {options.cpus:g} processors, {options.memory} of memory")
         if batch is not None and batch.exposure == "host-port":
             return _start_reachable(record, options, batch, name, cache, pool_token)
-        return _start(describe(record, options, name, owned_by), files, pool_token)
+        return _start(describe(record, options, name, owned_by), files, pool_token, options.data)
 
 
 def pull(record: ImageRecord, say: Say) -> str:
@@ -189,11 +190,11 @@ def _free_port() -> int:
         return int(trial.getsockname()[1])
 
 
-def _start(container: Container, files: ServerFiles, pool_token: str) -> Server:
+def _start(container: Container, files: ServerFiles, pool_token: str, data: DataAccess) -> Server:
     token = files.new_token(container.name)
     try:
         docker(*container.arguments(), stdin=container.environment_file())
-        docker("cp", "-", f"{container.name}:/run", stdin=secrets_archive(token, pool_token))
+        docker("cp", "-", f"{container.name}:/run", stdin=secrets_archive(token, pool_token, data.files()))
         docker("start", container.name)
         return _when_ready(container.name, files)
     except BaseException:
@@ -213,7 +214,7 @@ def _start_reachable(
             continue
         try:
             container = describe(record, options, name, owner(cache), (address, port))
-            return _start(container, ServerFiles(cache), pool_token)
+            return _start(container, ServerFiles(cache), pool_token, options.data)
         except EngineError as error:
             if not refused(error.detail, address, port):
                 raise
@@ -225,11 +226,14 @@ def _again(server: Server, options: LaunchOptions, files: ServerFiles, say: Say)
         raise CasabinderError(f"the token of {server.name} is lost: remove it with `casabinder stop {server.name}`")
     if server.state == "running":
         say(f"{server.name} runs already")
+        if options.data.files():
+            docker("cp", "-", f"{server.name}:/run", stdin=secrets_archive("", "", options.data.files()))
     else:
         say(f"starting {server.name} again, with the files it had")
         pool_token = _pool_token(options)
-        if pool_token:  # the one that it has may have expired
-            docker("cp", "-", f"{server.name}:/run", stdin=secrets_archive(server.token, pool_token))
+        if pool_token or options.data.files():  # the ones that it has may have expired
+            archive = secrets_archive(server.token, pool_token, options.data.files())
+            docker("cp", "-", f"{server.name}:/run", stdin=archive)
         try:
             docker("start", server.name)
         except EngineError as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.build import build
 from builder.options import BuildOptions
 from launcher import docker
 from launcher.container import LaunchOptions
+from launcher.data_access import DataAccess, credentials_of_user
 from launcher.pools.site_pool import BatchPool
 from launcher.progress import choose_reporter
 from registry_sync.errors import CasabinderError
@@ -28,6 +30,8 @@ def launch(context: Context, arguments: Namespace) -> int:
     reporter = choose_reporter(json_logs=arguments.json_logs, quiet=arguments.quiet)
     spec = context.repository(arguments.repo, arguments.ref, arguments.subdir)
     context = context.with_token(arguments.git_token_file, spec)
+    say = _say(quiet=arguments.quiet)
+    credentials = credentials_of_user({"token": arguments.data_token, "proxy": arguments.data_proxy}, context.site, say)
     record = build(
         spec,
         context.bases(arguments.base),
@@ -48,8 +52,9 @@ def launch(context: Context, arguments: Namespace) -> int:
         port=arguments.port,
         maximum=most,
         batch=batch,
+        data=replace(DataAccess.of_site(context.site), credentials=credentials),
     )
-    server = docker.launch(record, options, context.facility.cache, _say(quiet=arguments.quiet), new=arguments.new)
+    server = docker.launch(record, options, context.facility.cache, say, new=arguments.new)
     if arguments.json:
         print(json.dumps({"server": server.to_json(), "image": record.to_json()}, indent=2))
     else:

@@ -8,10 +8,11 @@ docs/reference/site-yaml.md.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from builder.documents import read_document
 from registry_sync.errors import CasabinderError
@@ -19,6 +20,14 @@ from registry_sync.errors import CasabinderError
 WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^/@\s]+(/[^\s]*)?$")]
 Exposure = Literal["host-port", "pod-ip", "sni"]
 Memory = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B?$")]
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OUR_OWN = re.compile(
+    r"(CASABINDER|BINDER|JUPYTER|JPY|DASK|LD|NB|_?CONDOR)_.*|PYTHON.*"
+    r"|PATH|HOME|USER|SHELL|TMPDIR|REPO_DIR|KERNEL_PYTHON_PREFIX|XDG_RUNTIME_DIR|X509_USER_PROXY"
+)
+_SECRET_NAME = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"eyJ[\w-]+\.|-----BEGIN |://[^/@\s]*:[^/@\s]*@")
 
 
 class _Strict(BaseModel):
@@ -174,6 +183,33 @@ class Pool(_Strict):
         return any(host.startswith("127.") or host in ("localhost", "::1") for host in hosts)
 
 
+class Data(_Strict):
+    """What notebooks and workers read data with.
+
+    ``environment`` has plain settings, which everybody in the pool may read. ``token_command`` is a program with its
+    arguments that writes a new token to its output, or to the file that it is told as ``{file}``; it runs in the
+    session. ``bring`` says what `casabinder launch` takes along from its user's machine.
+    """
+
+    environment: dict[str, str] = {}
+    token_command: tuple[Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$")], ...] = ()
+    bring: tuple[Literal["token", "proxy"], ...] = ()
+
+    @field_validator("environment")
+    @classmethod
+    def _plain(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name, value in environment.items():
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of an environment variable")
+            if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
+                raise ValueError(f"{name} looks like a secret, which would be in everybody's sight: leave it out")
+            if _OUR_OWN.fullmatch(name):
+                raise ValueError(f"{name} is set by casabinder or the system: leave it out")
+            if re.search(r"[\x00-\x1f\x7f$]", value):
+                raise ValueError(f"the value of {name} must be one line without a `$`, which HTCondor would expand")
+        return environment
+
+
 class Service(_Strict):
     """The launch service: where people reach it, where it keeps its state, what it allows.
 
@@ -234,6 +270,7 @@ class Site(_Strict):
     layers: Layers = Layers()
     signing: Signing | None = None
     pool: Pool = Pool()
+    data: Data = Data()
     service: Service = Service()
     hub: Hub = Hub()
 

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from launcher.container import owner
+from launcher.data_access import DataAccess
 from launcher.hub.pool_access import hub_pool
 from launcher.processes import DIES_WITH_PARENT
 from registry_sync.errors import CasabinderError
@@ -124,6 +125,12 @@ def merged(settings: Mapping[str, Mapping[str, Any]], more: Mapping[str, Mapping
     return {name: {**settings.get(name, {}), **more.get(name, {})} for name in names}
 
 
+def _data(site: Site) -> dict[str, Any]:
+    """Return the trait that says what data are read with; none where the site says nothing of it."""
+    told = DataAccess.of_site(site).told()
+    return {"data": told} if told else {}
+
+
 def _services(site: Site, plan: ServePlan) -> list[dict[str, Any]]:
     # Without a ``url`` of its own: the proxy's route is in ``extra_routes``, and for a service that has one JupyterHub
     # waits with pauses of up to five seconds before it makes any route.
@@ -171,6 +178,7 @@ def _spawner(site: Site, cache: Path, secret: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "secret_file": str(secret),
         "mode": site.hub.mode,
+        **_data(site),
         "cors_origins": list(site.service.cors),
         "keep_stopped": site.hub.mode == "login",
         **hub_pool(site),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from jupyterhub.spawner import SpawnException
 from sqlalchemy.orm import object_session
-from traitlets import Bool, Enum, HasTraits, List, Unicode, default
+from traitlets import Bool, Dict, Enum, HasTraits, List, Unicode, default
 
 from launcher.container import LABEL, PLAIN_SERVER, PORT, LaunchOptions, commit_url, own_environment, pool
 from launcher.hub.pool_access import PoolMixin
@@ -59,6 +59,7 @@ class VouchedMixin(PoolMixin, HasTraits):
 
     secret_file = Unicode(config=True, help="The launch service's secret.")
     mode = Enum(["anonymous", "login"], "anonymous", config=True, help="How people come in.")
+    data = Dict(config=True, help="What data are read with: entries of CASABINDER_POOL.")
     cors_origins = List(Unicode(), config=True, help="Origins whose pages may use temporary servers; * is every one.")
     keep_stopped = Bool(False, config=True, help="Keep the files of a stopped server until it is removed.")
 
@@ -124,7 +125,7 @@ class VouchedMixin(PoolMixin, HasTraits):
         """Return the server's environment: what the request says, and in the login mode JupyterHub's own."""
         if self._request is None:
             return dict(super().get_env())  # type: ignore[misc]
-        own = request_environment(self._request, self.workers_pool(self._request))
+        own = request_environment(self._request, {**self.workers_pool(self._request), **self.data})
         if self.mode == "anonymous":
             return own
         own.pop("JUPYTER_TOKEN_FILE")

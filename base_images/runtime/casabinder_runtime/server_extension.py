@@ -21,6 +21,7 @@ from jupyter_server.extension.application import ExtensionApp
 from jupyter_server.extension.handler import ExtensionHandlerMixin
 from traitlets import Unicode
 
+from casabinder_runtime.data_access import VALUE_VARIABLE, VARIABLES, kernel_variables
 from casabinder_runtime.errors import CasabinderError, IdentityError
 from casabinder_runtime.identity import IDENTITY_FILE, read_identity
 from casabinder_runtime.late_extension import LateExtension
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
 
 STOP_SECONDS = 30.0
+LOOK_SECONDS = 5.0
 DASHBOARD_PATH = "proxy/{port}/status"
 
 
@@ -166,12 +168,16 @@ class CasabinderApp(ExtensionApp):
     _session: SessionProcess | None = None
     _watch: asyncio.Task[None] | None = None
     _problem = ""
+    _pool = PoolConfig("local")
 
     def initialize_handlers(self) -> None:
         """Add the handler, and start the session: kernels may be asked for as soon as the server listens."""
         self.handlers.append((r"casabinder/api/session", SessionHandler))
         try:
+            self._pool = PoolConfig.parse(os.environ.get(POOL_VARIABLE, ""))
             self._start_session()
+            os.environ.update(self._pool.environment)
+            self._let_kernels_read()
         except (CasabinderError, OSError) as error:
             self._problem = f"the Dask session could not be started: {error}"
             self.log.error(self._problem)
@@ -197,7 +203,7 @@ class CasabinderApp(ExtensionApp):
             await self._session.stop()
 
     def _start_session(self) -> None:
-        if PoolConfig.parse(os.environ.get(POOL_VARIABLE, "")).workers == 0:
+        if self._pool.workers == 0:
             return
         prefix = os.environ.get("KERNEL_PYTHON_PREFIX", "/srv/env")
         python = Path(self.python or f"{prefix}/bin/python")
@@ -206,10 +212,13 @@ class CasabinderApp(ExtensionApp):
         self._set_kernel_environment(f"tls://{LOOPBACK}:{self._session.port}")
 
     async def _follow(self, session: SessionProcess | None, late: LateExtension) -> None:
-        """See the session started, then prepare what can wait."""
+        """See the session started, prepare what can wait, then let new kernels have the data's tokens of the time."""
         if session is not None:
             await self._see_started(session)
         await late.prepare()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._let_kernels_read()
 
     async def _see_started(self, session: SessionProcess) -> None:
         """Correct the address that kernels get, should the port have been taken meanwhile."""
@@ -220,6 +229,17 @@ class CasabinderApp(ExtensionApp):
             return
         self._set_kernel_environment(address)
         self.log.info("casabinder: environment %s, Dask scheduler at %s. %s", report.env_id, address, report.message)
+
+    def _let_kernels_read(self) -> None:
+        """Point the variables of kernels to the token and the proxy that the workers get."""
+        try:
+            found = kernel_variables(os.environ, with_command=bool(self._pool.token_command and self._session))
+        except OSError as error:  # there is no place for secrets; a session says so
+            self.log.debug("casabinder: %s", error)
+            return
+        if VARIABLES["token"] in found:
+            os.environ.pop(VALUE_VARIABLE, None)
+        os.environ.update(found)
 
     def _set_kernel_environment(self, address: str) -> None:
         assert self._session is not None and self.serverapp is not None  # noqa: S101, PT018  # by construction

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casabinder_runtime.control import SessionControl
+from casabinder_runtime.data_push import DataAccess
 from casabinder_runtime.errors import CasabinderError, SessionError
 from casabinder_runtime.identity import IDENTITY_FILE, Identity, read_identity
 from casabinder_runtime.openssl_errors import clear_errors_before_use
@@ -64,8 +65,8 @@ class SessionOptions:
         return cls(**vars(parser.parse_args(arguments)))
 
 
-async def run(options: SessionOptions, pool: Pool) -> None:
-    """Run a session until it is told to stop.
+async def run(options: SessionOptions, pool: Pool, token_command: Sequence[str] = ()) -> None:
+    """Run a session until it is told to stop; ``token_command`` renews the token for reading data.
 
     Raises:
         CasabinderError: it could not start.
@@ -95,9 +96,13 @@ async def run(options: SessionOptions, pool: Pool) -> None:
         )
         async with pool.make_cluster(context) as cluster:
             await _announce(options, identity, tls, pool, cluster)
+            data = DataAccess(cluster.scheduler, token_command)
+            await data.look()  # before there is a worker that would read without
             cluster.scale(pool.workers)
+            looking = asyncio.create_task(data.run())
             await stop.wait()
             logger.info("session is told to stop")
+            looking.cancel()
             (options.directory / "cluster.json").unlink()
             cluster.shutdown_on_close = False
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -160,8 +165,8 @@ def main() -> int:
     options = SessionOptions.parse()
     status = SessionStatus("stopped", message="the Dask session of this notebook has ended: restart the server")
     try:
-        pool = make_pool(PoolConfig.parse(os.environ.get(POOL_VARIABLE, "")))
-        asyncio.run(run(options, pool))
+        config = PoolConfig.parse(os.environ.get(POOL_VARIABLE, ""))
+        asyncio.run(run(options, make_pool(config), config.token_command))
     except CasabinderError as error:
         status = SessionStatus("failed", message=str(error))
     except Exception as error:

@@ -14,12 +14,18 @@ A pool is asked for by ``CASABINDER_POOL``, a JSON object::
 ``address`` with the port that it has found.
 
 ``kind``, ``workers`` (at the start) and ``maximum`` (the session's limit; left out: none) mean the same in every pool;
-the rest belongs to the kind.
+the rest belongs to the kind. In any of them there may be::
+
+    "environment": {"XCACHE_HOST": "xcache.example.org"}, "data": {"token_command": ["oidc-token", "example"]}
+
+plain settings, never secrets, for the notebook's kernels and the workers; and the command that renews the token for
+reading data (``casabinder_runtime.token_command``).
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
     from casabinder_runtime.pools.pool import Pool
 
 POOL_VARIABLE = "CASABINDER_POOL"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VALUE = re.compile(r"[^\x00-\x1f\x7f$]*")  # HTCondor expands what follows a dollar sign
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class PoolConfig:
     workers: int = 0
     maximum: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    token_command: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> PoolConfig:
@@ -57,12 +67,14 @@ class PoolConfig:
             raise PoolError(f"{POOL_VARIABLE} is not JSON: {error}") from error
         if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
             raise PoolError(f'{POOL_VARIABLE} must be a JSON object with a "kind", such as {{"kind": "local"}}')
-        options = {key: value for key, value in document.items() if key not in ("kind", "workers", "maximum")}
+        common = ("kind", "workers", "maximum", "environment", "data")
+        options = {key: value for key, value in document.items() if key not in common}
         maximum = None if document.get("maximum") is None else _count(document, "maximum")
         workers = _count(document, "workers")
         if maximum is not None and workers > maximum:
             raise PoolError(f"{POOL_VARIABLE} asks for {workers} workers, its maximum is {maximum}")
-        return cls(document["kind"], workers, maximum, options)
+        environment, command = _environment(document), _token_command(document)
+        return cls(document["kind"], workers, maximum, options, environment, command)
 
 
 def make_pool(config: PoolConfig) -> Pool:
@@ -87,3 +99,23 @@ def _count(document: dict[str, Any], key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise PoolError(f"{POOL_VARIABLE}: {key} must be a number of workers, not {value!r}")
     return value
+
+
+def _environment(document: dict[str, Any]) -> dict[str, str]:
+    environment = document.get("environment", {})
+    if not isinstance(environment, dict):
+        raise PoolError(f"{POOL_VARIABLE}: environment must be texts by name, not {environment!r}")
+    for name, value in environment.items():
+        if not _NAME.fullmatch(name) or not isinstance(value, str) or not _VALUE.fullmatch(value):
+            raise PoolError(f"{POOL_VARIABLE}: {name!r} of environment must be the name of one line without a `$`")
+    return environment
+
+
+def _token_command(document: dict[str, Any]) -> tuple[str, ...]:
+    data = document.get("data", {})
+    if not isinstance(data, dict) or set(data) - {"token_command"}:
+        raise PoolError(f"{POOL_VARIABLE}: data may have token_command, and nothing else")
+    command = data.get("token_command", [])
+    if not isinstance(command, list) or not all(isinstance(word, str) and word for word in command):
+        raise PoolError(f"{POOL_VARIABLE}: token_command of data must be a program and its arguments, as a list")
+    return tuple(command)

@@ -78,6 +78,7 @@ class HTCondorPool:
             requirements=texts["requirements"],
             keep_claim_seconds=_number(options, "keep_claim_seconds", 600, least=0),
             directives=_table(options, "directives"),
+            environment=config.environment,
         )
         cores = _number(options, "cores", 1, least=1)
         shape = WorkerShape(cores, _size(options, "memory", "2GiB"), _size(options, "disk", "4GiB"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from casabinder_runtime.errors import PoolError
 from casabinder_runtime.ports import LOOPBACK
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from distributed import SpecCluster
 
     from casabinder_runtime.pools import PoolConfig
@@ -23,6 +25,7 @@ class LocalPool:
     maximum: int | None = None
     threads: int = 1
     memory: str = "auto"
+    environment: Mapping[str, str] = field(default_factory=dict)
     kind: str = "local"
     address: str = LOOPBACK
     contact: str = ""
@@ -43,7 +46,7 @@ class LocalPool:
         memory = config.options.get("memory", "auto")
         if memory != "auto":
             _check_size(memory)
-        return cls(config.workers, config.maximum, threads, memory)
+        return cls(config.workers, config.maximum, threads, memory, config.environment)
 
     def make_cluster(self, session: SessionContext) -> SpecCluster:
         """Return a cluster whose workers are child processes, each watched by a nanny."""
@@ -71,7 +74,7 @@ class LocalPool:
             "security": session.tls.security("worker"),
             "preload": ["casabinder_runtime.guard", "casabinder_runtime.workplace"],
             "preload_argv": ["--identity", str(session.identity_file)],
-            "env": {"CASABINDER_ENV_ID": session.env_id, "REPO_DIR": str(session.repository)},
+            "env": {**self.environment, "CASABINDER_ENV_ID": session.env_id, "REPO_DIR": str(session.repository)},
         }
 
 

@@ -39,6 +39,7 @@ class PoolSite:
     requirements: str = ""
     keep_claim_seconds: int = 600
     directives: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if "@sha256:" in self.image:
@@ -81,7 +82,7 @@ def describe(
         "executable": "/bin/sh",
         "transfer_executable": "False",  # HTCondor 24 and newer look for it beside the submitter otherwise
         "arguments": quoted_arguments(["-c", f"exec {command}"]),
-        "environment": f'"CASABINDER_ENV_ID={worker.env_id}"',
+        "environment": quoted_environment({"CASABINDER_ENV_ID": worker.env_id, **site.environment}),
         "should_transfer_files": "YES",
         "when_to_transfer_output": "ON_EXIT",
         "transfer_input_files": transferred,
@@ -122,6 +123,15 @@ def quoted_arguments(words: Sequence[str]) -> str:
     """Return ``words`` in the new syntax of ``arguments``: each in single quotes, all in double ones."""
     quoted = ("'" + word.replace("'", "''").replace('"', '""') + "'" for word in words)
     return '"' + " ".join(quoted) + '"'
+
+
+def quoted_environment(variables: Mapping[str, str]) -> str:
+    """Return variables in the new syntax of ``environment``: values in single quotes where they need it."""
+    entries = []
+    for name, value in variables.items():
+        text = value.replace("'", "''").replace('"', '""')
+        entries.append(f"{name}={text}" if value and not set(value) & set(" '") else f"{name}='{text}'")
+    return '"' + " ".join(entries) + '"'
 
 
 def _container(site: PoolSite) -> dict[str, str]:

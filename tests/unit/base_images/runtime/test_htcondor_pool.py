@@ -42,6 +42,12 @@ def pool(directory: Path, **changes: object) -> HTCondorPool:
     return HTCondorPool.from_config(config, {"CASABINDER_SECRETS": str(directory)})
 
 
+def test_settings_of_the_site_reach_the_jobs(tmp_path: Path) -> None:
+    config = PoolConfig("htcondor", 2, 4, OPTIONS, {"XCACHE_HOST": "xcache"})
+    found = HTCondorPool.from_config(config, {"CASABINDER_SECRETS": str(tmp_path)})
+    assert found.site.environment == {"XCACHE_HOST": "xcache"}
+
+
 def test_everything_the_launch_says_reaches_the_pool(tmp_path: Path) -> None:
     found = pool(tmp_path)
     assert (found.workers, found.maximum, found.address) == (2, 4, "192.0.2.10")

@@ -14,6 +14,7 @@ from casabinder_runtime.pools.submission import (
     WorkerShape,
     describe,
     quoted_arguments,
+    quoted_environment,
     submit_text,
 )
 
@@ -91,6 +92,15 @@ def test_a_sif_that_is_fetched_is_transferred() -> None:
 
 def test_arguments_keep_their_quotes() -> None:
     assert quoted_arguments(["-c", "echo 'a' \"b\""]) == "\"'-c' 'echo ''a'' \"\"b\"\"'\""
+
+
+def test_settings_of_the_site_are_in_the_environment() -> None:
+    site = replace(SITE, environment={"XCACHE_HOST": "xcache.example.org", "XRD_APPNAME": 'it\'s "a" b', "EMPTY": ""})
+    text = describe(WORKER, site, SHAPE, COMMAND, FILES)["environment"]
+    assert text == (
+        "\"CASABINDER_ENV_ID=5ca1ab1e5ca1ab1e XCACHE_HOST=xcache.example.org XRD_APPNAME='it''s \"\"a\"\" b' EMPTY=''\""
+    )
+    assert quoted_environment({"A": "=b"}) == '"A==b"'
 
 
 def test_the_guards_exit_status_is_the_one_that_holds_a_job() -> None:

@@ -18,7 +18,7 @@ from launcher.container import owner
 from launcher.hub.configuration import check_home, hub_settings, with_secrets
 from launcher.hub.plan import ServePlan, secret_file
 from launcher.security.keys import Keys
-from launcher.site_config import Home, Hub, Launches, Service, Site
+from launcher.site_config import Data, Home, Hub, Launches, Service, Site
 from registry_sync.errors import CasabinderError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -63,6 +63,14 @@ def test_what_the_site_states_comes_last_and_besides_ours() -> None:
     assert [service["name"] for service in found["JupyterHub"]["services"]] == ["launch", "idle-culler", "more"]
     assert found["JupyterHub"]["concurrent_spawn_limit"] == 5
     assert found["GitHubOAuthenticator"] == {"client_id": "x"}
+
+
+def test_servers_are_told_what_data_are_read_with() -> None:
+    site = Site(data=Data(environment={"XCACHE_HOST": "xcache"}, token_command=("oidc-token", "x")))
+    assert settings(site)["VouchedDockerSpawner"]["data"] == {
+        "environment": {"XCACHE_HOST": "xcache"},
+        "data": {"token_command": ["oidc-token", "x"]},
+    }
 
 
 def test_without_limits_of_time_nothing_is_culled() -> None:
