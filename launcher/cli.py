@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "--cpus", type=float, metavar="N", help="processors for server and workers (default: the site's)"
     )
     launch.add_argument("--memory", metavar="SIZE", help="memory for server and workers, as 4G (default: the site's)")
+    launch.add_argument("--gpus", type=_count, metavar="N", help="GPUs of each worker in a pool (default: the image's)")
     launch.add_argument("--port", type=int, metavar="PORT", help="port on this machine (default: any free one)")
     launch.add_argument("--new", action="store_true", help="start another server even if this image runs already")
     launch.add_argument("--open", action="store_true", help="open it in a browser")

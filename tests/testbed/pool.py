@@ -244,11 +244,17 @@ class RunningPool:
 
 @contextmanager
 def running_pool(
-    directory: Path, *, nodes: int = 2, users: Sequence[str] = USERS, shape: NodeShape | None = None
+    directory: Path,
+    *,
+    nodes: int = 2,
+    users: Sequence[str] = USERS,
+    shape: NodeShape | None = None,
+    address: str = "",
 ) -> Iterator[RunningPool]:
     """Start a pool with execute nodes 1 to ``nodes`` and users of these names, and remove all of it at the end.
 
-    ``directory`` gets the signing key and the clients' settings. Raises :class:`PoolError`.
+    ``directory`` gets the signing key and the clients' settings; all daemons listen on ``address`` if it is given.
+    Raises :class:`PoolError`.
     """
     image = pool_image()
     _remove_abandoned()
@@ -258,7 +264,7 @@ def running_pool(
     key.write_bytes(_signing_key())
     name = f"casabinder-pool-{secrets.token_hex(4)}"
     numbers = tuple(range(1, nodes + 1))
-    addresses = ["127.0.0.1", *(f"127.0.0.{number}" for number in numbers)]
+    addresses = [address or "127.0.0.1", *(address or f"127.0.0.{number}" for number in numbers)]
     places = _free_places(addresses)
     collector = places[0]
     pool = RunningPool(name, str(collector), SCHEDD, TRUST_DOMAIN, tuple(users), key, directory, image, numbers)

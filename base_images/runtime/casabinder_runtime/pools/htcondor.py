@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from casabinder_runtime.errors import PoolError
 from casabinder_runtime.pools.schedd import Schedd, ScheddAddress
-from casabinder_runtime.pools.submission import PoolSite, WorkerShape
+from casabinder_runtime.pools.submission import FORWARDED_PORT, PoolSite, WorkerShape
 from casabinder_runtime.session_directory import secrets_directory
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ _TEXTS = {
     "address": "",
     "accounting_group": "",
     "requirements": "",
+    "cuda_driver": "",
 }
+_CUDA = re.compile(r"\d{1,2}\.\d{1,2}")
 _NEEDED = ("image", "collector", "schedd", "trust_domain", "address")
 
 
@@ -64,18 +67,26 @@ class HTCondorPool:
             raise PoolError(f"an HTCondor pool needs {', '.join(missing)}: the site's configuration does not say")
         if texts["universe"] not in ("docker", "container"):
             raise PoolError(f"universe of an HTCondor pool must be docker or container, not {texts['universe']!r}")
-        if texts["network"] != "host":
-            raise PoolError(f"workers in the network {texts['network']!r} can't be reached: HTCondor jobs need 'host'")
+        if texts["network"] not in ("host", "nat"):
+            raise PoolError(f"network of an HTCondor pool must be host or nat, not {texts['network']!r}")
+        if texts["cuda_driver"] and not _CUDA.fullmatch(texts["cuda_driver"]):
+            raise PoolError(f"cuda_driver must be a version of CUDA such as 12.4, not {texts['cuda_driver']!r}")
         site = PoolSite(
             image=texts["image"],
             universe="docker" if texts["universe"] == "docker" else "container",
+            network="nat" if texts["network"] == "nat" else "host",
             accounting_group=texts["accounting_group"],
             requirements=texts["requirements"],
             keep_claim_seconds=_number(options, "keep_claim_seconds", 600, least=0),
             directives=_table(options, "directives"),
         )
-        cores = _number(options, "cores", 1, least=1)
-        shape = WorkerShape(cores, _size(options, "memory", "2GiB"), _size(options, "disk", "4GiB"))
+        shape = WorkerShape(
+            cores=_number(options, "cores", 1, least=1),
+            memory=_size(options, "memory", "2GiB"),
+            disk=_size(options, "disk", "4GiB"),
+            gpus=_number(options, "gpus", 0, least=0),
+            cuda_driver=texts["cuda_driver"],
+        )
         if options:
             raise PoolError(f"an HTCondor pool has no option {', '.join(sorted(options))}")
         schedd = ScheddAddress(
@@ -104,7 +115,7 @@ class HTCondorPool:
             protocol="tls://",
             python=f"{PYTHON} -P",
             worker_command="casabinder_runtime.worker",
-            worker_extra_args=[],
+            worker_extra_args=["--forwarded-port", str(FORWARDED_PORT)] if self.site.network == "nat" else [],
             death_timeout=DEATH_TIMEOUT,
             local_directory="dask",
             silence_logs=False,
