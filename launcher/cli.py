@@ -88,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(load=_doctor)
 
+    prepull = commands.add_parser(
+        "prepull", help="bring an image, or that of a repository, to the pool's nodes", parents=[common, building]
+    )
+    prepull.add_argument("--nodes", type=_count, metavar="N", help="to at most N nodes (default: the site's, or all)")
+    prepull.set_defaults(load=_prepull)
+
     ps = commands.add_parser("ps", help="list the notebook servers that run here", parents=[common])
     ps.set_defaults(load=_ps)
     logs = commands.add_parser("logs", help="print a server's log", parents=[common])
@@ -233,6 +239,12 @@ def _doctor() -> Command:
     from launcher.doctor_commands import examine_site
 
     return examine_site
+
+
+def _prepull() -> Command:
+    from launcher.prepull_commands import prepull_image
+
+    return prepull_image
 
 
 def _ps() -> Command:

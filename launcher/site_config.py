@@ -124,8 +124,8 @@ class Pool(_Strict):
     signed with ``signing_key``, the file (mode 600) that the pool's collector has in its ``SEC_PASSWORD_DIRECTORY``
     under the name ``signing_key_id``. ``address`` is this machine as the pool's nodes reach it; on it the schedulers
     listen. ``cores``, ``memory`` and ``disk`` are one worker's, ``gpus`` is what it may have at most; ``maximum`` is
-    how many workers a session may have. Containers of the docker universe have the node's ``network`` (``host``) or one of
-    their own (``nat``). In the container universe nodes find images where the pattern ``images`` says
+    how many workers a session may have. Containers of the docker universe have the node's ``network`` (``host``) or one
+    of their own (``nat``). In the container universe nodes find images where the pattern ``images`` says
     (:mod:`launcher.pools.image_source`).
     """
 

@@ -25,7 +25,7 @@ _SLOT = [
     "DynamicSlot",
     "TotalSlotCpus",
 ]
-_FAILURES = (htcondor2.HTCondorException, OSError, RuntimeError, TypeError, ValueError)  # what the bindings raise
+FAILURES = (htcondor2.HTCondorException, OSError, RuntimeError, TypeError, ValueError)  # what the bindings raise
 # Never run: the schedd holds a job until its files are spooled, which these are not.
 _JOB = {
     "executable": "/bin/true",
@@ -83,8 +83,8 @@ def look(schedd: str) -> Sight:
         collector = htcondor2.Collector()
         ads = collector.query(htcondor2.AdType.Startd, projection=_SLOT)
         where = collector.locate(htcondor2.DaemonType.Schedd, schedd)
-    except _FAILURES as error:
-        return Sight(error=_one_line(error))
+    except FAILURES as error:
+        return Sight(error=one_line(error))
     slots = tuple(
         Slot(
             node=str(ad.get("Name")).partition("@")[2],
@@ -116,15 +116,15 @@ def submit(schedd: str) -> Attempt:
             for action in (htcondor2.JobAction.Remove, htcondor2.JobAction.RemoveX):
                 queue.act(action, job, "casabinder doctor has seen it")
         return replace(attempt, reached="end", owner=str(ads[0].get("User", "")) if ads else "")
-    except _FAILURES as error:
-        return replace(attempt, error=_one_line(error))
+    except FAILURES as error:
+        return replace(attempt, error=one_line(error))
 
 
 def _answers(where: Any) -> bool:
     """Say whether the schedd answers anybody."""
     try:
         htcondor2.Schedd(where).query("false", ["ClusterId"])
-    except _FAILURES:
+    except FAILURES:
         return False
     return True
 
@@ -133,11 +133,11 @@ def _may(where: Any) -> bool:
     """Say whether the token lets its bearer administrate."""
     try:
         return htcondor2.ping(where, "ADMINISTRATOR").get("AuthorizationSucceeded") is True
-    except _FAILURES:
+    except FAILURES:
         return False
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from casabinder_runtime.forwarded_port import ForwardingError, contact_address, forwarded_port, node_address
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 JOB_AD = 'ClusterId = 7\ncontainer_service_names = "dask"\ndask_ContainerPort = 8788\nMyType = "Job"\n'
 MACHINE_AD = 'Machine = "node.example.org"\nMyAddress = "<192.0.2.5:9618?addrs=192.0.2.5-9618&alias=n&sock=startd_1>"\n'
@@ -43,7 +40,7 @@ def test_the_nodes_address(ad: str, address: str | None) -> None:
 
 def test_the_port_is_waited_for(job: dict[str, str]) -> None:
     def tell(_: float) -> None:
-        with open(job["_CONDOR_JOB_AD"], "a") as ad:
+        with Path(job["_CONDOR_JOB_AD"]).open("a") as ad:
             ad.write("dask_HostPort = 49153\n")
 
     assert contact_address(job, clock=lambda: 0.0, sleep=tell) == "tls://192.0.2.5:49153"

@@ -155,7 +155,7 @@ def test_htcondors_own_library_reads_every_line(site: PoolSite, shape: WorkerSha
 
 
 def test_what_htcondor_takes_for_a_directory_and_what_apptainer_does_not_know() -> None:
-    with pytest.raises(PoolError, match="HTCondor takes oras://example.org/x:1 for a directory: name a SIF file"):
+    with pytest.raises(PoolError, match=r"HTCondor takes oras://example.org/x:1 for a directory: name a SIF file"):
         replace(UNPACKED, image="oras://example.org/x:1")
     with pytest.raises(PoolError, match="nat is for the docker universe"):
         replace(UNPACKED, network="nat")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from launcher.pools import doctor
-from launcher.pools.doctor import examine_registry, surroundings
+from launcher.pools.doctor import examine_registry
 from launcher.pools.probe import Attempt, Sight, Slot
 from launcher.pools.site_pool import BatchPool
+from launcher.pools.surroundings import surroundings
 from launcher.site_config import Pool
 from registry_sync.client import RegistryClient
 from registry_sync.layout import LayoutStore
