@@ -105,14 +105,13 @@ def prepull(pool: BatchPool, image: str, nodes: int) -> Tally:
     """
     warm_up(pool, image, [])
     seconds = pool.site.prepull.seconds
-    request = {"schedd": pool.site.schedd, "image": image, "nodes": nodes, "seconds": seconds, "user": pool.user}
-    request["site"] = pool.site.model_dump(mode="json")
+    asked = {"image": image, "nodes": nodes, "user": pool.user, "site": pool.site.model_dump(mode="json")}
     with surroundings(pool, pool.token()) as environment:
         kept = {name: environment[name] for name in environment if name in _PASSED_ON or "CONDOR" in name}
         try:
             done = subprocess.run(
                 [sys.executable, "-P", "-m", "launcher.pools.warm_up"],
-                input=json.dumps(request),
+                input=json.dumps(asked),
                 env=kept,
                 capture_output=True,
                 text=True,

@@ -24,6 +24,8 @@ _SLOT = [
     "PartitionableSlot",
     "DynamicSlot",
     "TotalSlotCpus",
+    "TotalSlotGPUs",
+    "MyAddress",
 ]
 FAILURES = (htcondor2.HTCondorException, OSError, RuntimeError, TypeError, ValueError)  # what the bindings raise
 # Never run: the schedd holds a job until its files are spooled, which these are not.
@@ -40,12 +42,14 @@ _JOB = {
 
 @dataclass(frozen=True)
 class Slot:
-    """A slot that is not carved out of another one; ``node`` is the name of its startd."""
+    """A slot that is not carved out of another one; ``node`` is the name of its startd, ``address`` its own."""
 
     node: str
     cpus: int
     docker: bool
     container: bool
+    gpus: int = 0
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ def look(schedd: str) -> Sight:
             cpus=int(ad["TotalSlotCpus"]) if isinstance(ad.get("TotalSlotCpus"), int) else 1,
             docker=ad.get("HasDocker") is True,
             container=ad.get("HasContainer") is True or ad.get("HasSingularity") is True,
+            gpus=int(ad["TotalSlotGPUs"]) if isinstance(ad.get("TotalSlotGPUs"), int) else 0,
+            address=str(ad.get("MyAddress", "")).removeprefix("<").partition("?")[0].rpartition(":")[0],
         )
         for ad in ads
         if ad.get("DynamicSlot") is not True

@@ -61,9 +61,9 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     nodes = choose(slots, request["nodes"])
     if not nodes:
         raise LookupError("no node runs Docker and satisfies `pool.requirements`")
-    where = collector.locate(htcondor2.DaemonType.Schedd, request["schedd"])
+    where = collector.locate(htcondor2.DaemonType.Schedd, pool.site.schedd)
     if where is None:
-        raise LookupError(f"the collector knows no schedd {request['schedd']}")
+        raise LookupError(f"the collector knows no schedd {pool.site.schedd}")
     queue = htcondor2.Schedd(where)
     description = warm_up(pool, request["image"], nodes)
     text = "".join(f"{name} = {value}\n" for name, value in description.items() if name != "queue")
@@ -71,7 +71,7 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     jobs = f"ClusterId == {submitted.cluster()}"
     try:
         queue.spool(submitted)
-        deadline = time.monotonic() + request["seconds"]
+        deadline = time.monotonic() + pool.site.prepull.seconds
         while True:
             brought, failed = outcome(queue.query(jobs, _ATTRIBUTES))
             if brought + len(failed) >= len(nodes) or time.monotonic() >= deadline:

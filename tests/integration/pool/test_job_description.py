@@ -15,6 +15,7 @@ import yaml
 
 from builder.container.engine import docker
 from launcher.cli import main
+from launcher.pools.doctor import examine_pool
 from launcher.pools.prepull import Prepulls, Tally, prepull
 from launcher.pools.site_pool import BatchPool
 from launcher.site_config import cache_directory, load_site
@@ -175,3 +176,19 @@ def test_an_image_that_is_not_there_is_said_for_each_node(pool: RunningPool, sit
     [why] = tally.failed.values()
     assert "image" in why
     assert pool.queue("JobStatus != 3") == []
+
+
+def test_the_doctor_has_a_line_for_each_option(site_file: Path) -> None:
+    pool = BatchPool.of_site(load_site(site_file))
+    findings = {finding.check: finding for finding in examine_pool(pool)}
+    assert {check: finding.state for check, finding in findings.items()} == {
+        **dict.fromkeys(("collector", "schedd", "token", "write", "address", "universe", "network", "prepull"), "ok"),
+    }
+    assert findings["prepull"].sentence == "images that were built are brought to 2 nodes of 2 as bob"
+    site = yaml.safe_load(site_file.read_text())
+    site["pool"] |= {"gpus": 1, "prepull": {"nodes": 5, "user": "mallory"}}
+    site_file.write_text(yaml.safe_dump(site))
+    findings = {finding.check: finding for finding in examine_pool(BatchPool.of_site(load_site(site_file)))}
+    assert findings["gpus"].sentence == "workers may ask for 1 GPU, but of 2 slots none has any: correct `pool.gpus`"
+    assert findings["prepull"].state == "failed"
+    assert findings["prepull"].sentence.startswith("mallory can't bring images to nodes: ")
