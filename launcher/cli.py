@@ -138,6 +138,11 @@ def _parser() -> argparse.ArgumentParser:
     rebase.add_argument("--base", required=True, metavar="NAME", help="a base of the catalogue, or an image reference")
     rebase.set_defaults(load=_inspect("rebase_image"))
 
+    unpack = commands.add_parser("unpack", help="unpack an image into a directory, for Apptainer", parents=[common])
+    unpack.add_argument("image", metavar="IMAGE", help="HOST/NAME:TAG, HOST/NAME@DIGEST or oci:DIRECTORY:TAG")
+    unpack.add_argument("directory", type=Path, metavar="DIRECTORY", help="which must not be there yet")
+    unpack.set_defaults(load=_unpack)
+
     base = commands.add_parser("base", help="list, show, lock, build and push base images")
     bases = base.add_subparsers(dest="base_command", required=True, metavar="COMMAND")
     listing = bases.add_parser("list", help="list the catalogue", parents=[common])
@@ -245,6 +250,12 @@ def _prepull() -> Command:
     from launcher.prepull_commands import prepull_image
 
     return prepull_image
+
+
+def _unpack() -> Command:
+    from launcher.unpack_commands import unpack
+
+    return unpack
 
 
 def _ps() -> Command:
