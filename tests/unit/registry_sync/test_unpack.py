@@ -22,7 +22,10 @@ from registry_sync.manifest import Descriptor, Manifest
 from registry_sync.unpack import UnpackError, unpack_image
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    Members = Sequence[tuple[tarfile.TarInfo, bytes]]
 
 CONFIG, LAYER = "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar"
 TIME = 315532800
@@ -52,7 +55,12 @@ def hard(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
     return special(name, tarfile.LNKTYPE, target)
 
 
-Members = "Sequence[tuple[tarfile.TarInfo, bytes]]"
+# In several pieces, as layers of wheels are.
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda data: data,
+    "+gzip": lambda data: gzip.compress(data[:512]) + gzip.compress(data[512:]),
+    "+zstd": lambda data: zstandard.compress(data[:512]) + zstandard.compress(data[512:]),
+}
 
 
 def tar_of(members: Members) -> bytes:
@@ -66,12 +74,7 @@ def tar_of(members: Members) -> bytes:
 
 def image(store: LayoutStore, *layers: Members, kind: str = "+gzip", diff_id: str = "") -> Manifest:
     """Put an image with these layers into a store, under the tag ``x``."""
-    compress = {
-        "": lambda data: data,
-        # As with layers of wheels: in several members.
-        "+gzip": lambda data: gzip.compress(data[:512]) + gzip.compress(data[512:]),
-        "+zstd": lambda data: zstandard.compress(data[:512]) + zstandard.compress(data[512:]),
-    }[kind]
+    compress = COMPRESS[kind]
     descriptors, diff_ids = [], []
     for members in layers:
         plain = tar_of(members)
