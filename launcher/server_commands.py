@@ -28,6 +28,9 @@ def launch(context: Context, arguments: Namespace) -> int:
     """Build the repository's image if need be and start a notebook server from it."""
     if context.facility.registry.startswith("oci:"):
         raise CasabinderError("Docker can't start an image of an OCI layout; launch from a registry")
+    batch = BatchPool.of_site(context.site) if (arguments.pool or context.site.pool.kind) == "htcondor" else None
+    if batch is None and arguments.gpus:
+        raise CasabinderError("--gpus is for workers in an HTCondor pool: see `pool` in site.yaml")
     reporter = choose_reporter(json_logs=arguments.json_logs, quiet=arguments.quiet)
     spec = context.repository(arguments.repo, arguments.ref, arguments.subdir)
     context = context.with_token(arguments.git_token_file, spec)
@@ -40,13 +43,10 @@ def launch(context: Context, arguments: Namespace) -> int:
         rebuild=arguments.rebuild,
     )
     limits = context.site.limits
-    batch = BatchPool.of_site(context.site) if (arguments.pool or context.site.pool.kind) == "htcondor" else None
     most, entry = (limits.workers, "limits.workers") if batch is None else (batch.site.maximum, "pool.maximum")
     if arguments.workers > most:
         raise CasabinderError(f"--workers {arguments.workers} is more than the {most} that this site allows ({entry})")
     say = _say(quiet=arguments.quiet)
-    if batch is None and arguments.gpus:
-        raise CasabinderError("--gpus is for workers in an HTCondor pool: see `pool` in site.yaml")
     if batch is not None and arguments.workers:
         batch = batch.with_gpus(arguments.gpus, _labels(context, record)).for_image(SessionImage.of(record), say)
     options = LaunchOptions(
