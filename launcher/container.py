@@ -17,7 +17,7 @@ import io
 import os
 import re
 import tarfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -251,7 +251,8 @@ def server_name(record: ImageRecord, options: LaunchOptions, owned_by: str) -> s
         "owner": owned_by,
         "options": [options.workers, options.most_workers, options.cpus, options.memory, options.port],
         "environment": dict(options.environment),
-        **({"pool": batch.document("", 0, 0), "user": batch.user} if batch else {}),
+        # Where the nodes take the image from may change from one launch to the next.
+        **({"pool": replace(batch, placement=None).document("", 0, 0), "user": batch.user} if batch else {}),
         **({"data": options.data.told()} if options.data.told() else {}),
     }
     # The repository's slug ends in a hash of its address, of which this hash is as good.

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from builder.documents import read_document
+from launcher.pools.image_source import check_pattern
 from registry_sync.errors import CasabinderError
 
 WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^/@\s]+(/[^\s]*)?$")]
@@ -118,6 +119,14 @@ class Rate(_Strict):
     seconds: int = Field(default=3600, gt=0)
 
 
+class Prepull(_Strict):
+    """Images that were built are brought to so many ``nodes`` (0: none), for ``seconds`` at most, as ``user``."""
+
+    nodes: int = Field(default=0, ge=0)
+    seconds: int = Field(default=600, ge=10)
+    user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9._-]{0,63}$")] | None = None
+
+
 class Pool(_Strict):
     """Where Dask workers run: beside the notebook (``local``), or as jobs of an HTCondor pool.
 
@@ -125,9 +134,10 @@ class Pool(_Strict):
     signed with ``signing_key``, the file (mode 600) that the pool's collector has in its ``SEC_PASSWORD_DIRECTORY``
     under the name ``signing_key_id``. ``address`` is this machine as the pool's nodes reach it; how they reach a
     scheduler there, ``exposure`` says (:mod:`launcher.pools.exposure`): by a port of ``ports``, or by its name below
-    ``domain`` (``NAME[:PORT]``). In the container universe nodes find images, by their names, below ``unpacked``, or
-    fetch them from the registry. ``cores``, ``memory`` and ``disk`` are one worker's, ``maximum`` is how many a session
-    may have.
+    ``domain`` (``NAME[:PORT]``). ``cores``, ``memory`` and ``disk`` are one worker's, ``gpus`` is what it may have at
+    most; ``maximum`` is how many workers a session may have. Containers of the docker universe have the node's
+    ``network`` (``host``) or one of their own (``nat``). In the container universe nodes find images where the pattern
+    ``images`` says (:mod:`launcher.pools.image_source`).
     """
 
     kind: Literal["local", "htcondor"] = "local"
@@ -141,7 +151,10 @@ class Pool(_Strict):
     token_seconds: int = Field(default=86_400, ge=60)
     user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9._-]{0,63}$")] | None = None
     universe: Literal["docker", "container"] = "docker"
-    unpacked: Annotated[str, StringConstraints(pattern=r"^/[^\s,]*$")] | None = None
+    network: Literal["host", "nat"] = "host"
+    images: Annotated[str, StringConstraints(pattern=r"^[^\s,\"']+$")] = "docker://{name}"
+    images_seconds: int = Field(default=0, ge=0)
+    images_fallback: Literal["none", "docker"] = "none"
     address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:-]+$")] = "127.0.0.1"
     exposure: Exposure | None = None
     ports: Annotated[str, StringConstraints(pattern=r"^\d{4,5}(-\d{4,5})?$")] = "30000-30999"
@@ -150,13 +163,18 @@ class Pool(_Strict):
     cores: int = Field(default=1, ge=1)
     memory: Memory = "2GiB"
     disk: Memory = "4GiB"
-    accounting_group: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._@-]*$")] = ""
+    gpus: int = Field(default=0, ge=0)
+    accounting_group: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9._@-]|\{user\})*$")] = ""
     requirements: Annotated[str, StringConstraints(pattern=r"^[^\r\n]*$")] = ""
     keep_claim_seconds: int = Field(default=600, ge=0)
     directives: dict[str, str] = {}
+    prepull: Prepull = Prepull()
 
     @model_validator(mode="after")
     def _complete(self) -> Pool:
+        check_pattern(self.images)
+        if self.network == "nat" and self.universe == "container" and self.images_fallback == "none":
+            raise ValueError("network nat is for the docker universe: Apptainer runs workers in the node's own network")
         if self.kind == "htcondor":
             needed = ("collector", "schedd", "trust_domain", "signing_key")
             missing = [name for name in needed if getattr(self, name) is None]

@@ -180,6 +180,7 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
 
     async def _make_and_start(self, request: LaunchRequest) -> None:
         """Make the container and start it; if its scheduler needs a port, at one that is free, says the engine."""
+        await self._look_for_image(request)
         batch = self.batch()
         if batch is None or request.workers == 0 or self.exposure != "host-port":
             await self._make(request)
@@ -201,6 +202,16 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
             else:
                 return
         raise exhausted(ports, address)
+
+    async def _look_for_image(self, request: LaunchRequest) -> None:
+        """See where the pool's nodes have the image."""
+        labels = (await self.docker("inspect_image", request.image))["Config"].get("Labels") or {}
+        loop = asyncio.get_running_loop()
+
+        def say(message: str) -> None:
+            loop.call_soon_threadsafe(self.say, message, 58)
+
+        await asyncio.to_thread(self.look_for_image, request, labels, say)
 
     async def _start_again(self, container: dict[str, Any]) -> None:
         """Start a container that was kept, with a new token for its pool."""

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 from traitlets import Dict, HasTraits, Int
 
 from launcher.pools.exposure import contact, docker_exposure, hub_exposure
+from launcher.pools.image_source import SessionImage
 from launcher.pools.site_pool import BatchPool, not_a_user, token_seconds
 from launcher.security.idtokens import is_user
 from launcher.site_config import Pool
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from launcher.container import PoolDocument
     from launcher.hub.vouching import LaunchRequest
     from launcher.site_config import Exposure, Site
@@ -75,6 +78,7 @@ class PoolMixin(HasTraits):
     user: Any  # of JupyterHub's Spawner
 
     _renewal = 0.0  # when the token is due (seconds since 1970); a hub that has just started does not know
+    _pool_of_image: BatchPool | None = None  # what `look_for_image` found, for the server that is being made
 
     @property
     def exposure(self) -> Exposure:
@@ -90,9 +94,23 @@ class PoolMixin(HasTraits):
         """Return the pool for the jobs of this server's user; none where workers are local."""
         if not self.pool:
             return None
+        if self._pool_of_image is not None:
+            return self._pool_of_image
         site = self.site_pool
         user = self.user.name if self.mode == "login" else site.user
         return BatchPool(site, str(user), self.pool_seconds)
+
+    def look_for_image(self, request: LaunchRequest, labels: Mapping[str, str], say: Callable[[str], None]) -> None:
+        """Decide where the nodes take a request's image from, whose ``labels`` say whether it is for GPUs.
+
+        It waits for the image as long as the site says, and tells ``say`` so. Raises :class:`CasabinderError` if it is
+        not there in time.
+        """
+        self._pool_of_image = None
+        batch = self.batch()
+        if batch is not None and request.workers:
+            image = SessionImage(request.tag, request.env_id)
+            self._pool_of_image = batch.with_gpus(None, labels).for_image(image, say)
 
     def pool_document(self, request: LaunchRequest, name: str, port: int) -> PoolDocument | None:
         """Return the pool of a request whose server is called ``name``, and whose scheduler is reached at ``port`` if

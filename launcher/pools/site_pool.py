@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import getpass
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from launcher.container import MEBIBYTE, WORKER_MINIMUM, parse_memory
 from launcher.pools.exposure import contact, docker_exposure
+from launcher.pools.gpus import wanted_gpus
+from launcher.pools.image_source import find_placement, place
 from launcher.security.idtokens import SigningKey, mint
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from launcher.container import PoolDocument
+    from launcher.pools.image_source import Placement, SessionImage
     from launcher.site_config import Exposure, Pool, Site
 
 _LIKE_THE_SITE = ("collector", "schedd", "trust_domain", "universe", "address", "cores")
@@ -23,11 +26,18 @@ _LIKE_THE_SITE = ("collector", "schedd", "trust_domain", "universe", "address", 
 
 @dataclass(frozen=True)
 class BatchPool:
-    """The site's ``pool``, for the jobs of ``user``; tokens are good for ``seconds``."""
+    """The site's ``pool``, for the jobs of ``user``; tokens are good for ``seconds``.
+
+    ``placement`` is where the nodes take the session's image from, if that was looked at; each worker asks for ``gpus``
+    whose driver supports the version ``cuda_driver`` of CUDA.
+    """
 
     site: Pool
     user: str
     seconds: int
+    placement: Placement | None = None
+    gpus: int = 0
+    cuda_driver: str = ""
 
     @classmethod
     def of_site(cls, site: Site, user: str | None = None) -> BatchPool:
@@ -51,14 +61,20 @@ class BatchPool:
         """How workers reach a container of this machine."""
         return docker_exposure(self.site)
 
-    def image(self, name: str) -> str:
-        """Return an image's name (``HOST/PATH:TAG``) as the site's universe has it.
+    def for_image(self, image: SessionImage, say: Callable[[str], None]) -> BatchPool:
+        """Return the pool for one image, which is looked for where the nodes find it, and waited for.
 
-        It stays one by tag: HTCondor tags what it pulled for its cache, which Docker refuses for a reference by digest.
+        Raises :class:`CasabinderError` if it is not there in time.
         """
-        if self.site.universe == "docker":
-            return name
-        return f"{self.site.unpacked.rstrip('/')}/{name}" if self.site.unpacked else f"docker://{name}"
+        return replace(self, placement=find_placement(self.site, image, say))
+
+    def with_gpus(self, asked: int | None, labels: Mapping[str, str]) -> BatchPool:
+        """Return the pool for workers with ``asked`` GPUs each; ``None``: as the image's ``labels`` say.
+
+        Raises :class:`CasabinderError` if the site has fewer.
+        """
+        gpus, driver = wanted_gpus(asked, self.site.gpus, labels)
+        return replace(self, gpus=gpus, cuda_driver=driver)
 
     def contact(self, name: str, port: int) -> str:
         """Return where workers reach the container ``name`` for which ``port`` is published, if it must be told."""
@@ -66,14 +82,24 @@ class BatchPool:
 
     def document(self, image: str, workers: int, maximum: int, contact: str = "") -> PoolDocument:
         """Return ``CASABINDER_POOL`` of a session whose workers are jobs in ``image`` (by its immutable tag), and reach
-        its scheduler at ``contact`` (nothing: where it finds itself)."""
+        its scheduler at ``contact`` (nothing: where it finds itself).
+
+        The image stays one by tag: HTCondor tags what it pulled for its cache, which Docker refuses for one by digest.
+        """
         told: PoolDocument = {"kind": "htcondor", "workers": workers, "maximum": maximum, "network": "host"}
-        told["image"] = self.image(image)
+        told["image"] = image
         for name in _LIKE_THE_SITE:
             told[name] = getattr(self.site, name)
         told["memory"] = f"{parse_memory(self.site.memory) // MEBIBYTE}MiB"
         told["disk"] = f"{parse_memory(self.site.disk) // MEBIBYTE}MiB"
-        told["accounting_group"] = self.site.accounting_group
+        if self.placement is not None:
+            told |= {"universe": self.placement.universe, "image": self.placement.image}
+        elif self.site.universe == "container":
+            told["image"] = place(self.site.images, image)
+        if told["universe"] == "docker":
+            told["network"] = self.site.network
+        told |= {"gpus": self.gpus, "cuda_driver": self.cuda_driver}
+        told["accounting_group"] = self.site.accounting_group.replace("{user}", self.user)
         told["requirements"] = self.site.requirements
         told["keep_claim_seconds"] = self.site.keep_claim_seconds
         told["directives"] = dict(self.site.directives)

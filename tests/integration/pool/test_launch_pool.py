@@ -18,7 +18,7 @@ from builder.container.engine import docker as engine
 from builder.container.engine import docker_json
 from launcher import docker
 from launcher.cli import main
-from launcher.pools.doctor import Finding, examine_pool
+from launcher.pools.doctor import examine_pool
 from launcher.pools.site_pool import BatchPool
 from launcher.security.idtokens import SigningKey
 from launcher.site_config import cache_directory, load_site
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from launcher.pools.finding import Finding
     from launcher.servers import Server
     from tests.testbed.pool import RunningPool
 

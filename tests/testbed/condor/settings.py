@@ -130,7 +130,7 @@ def client_settings(collector: Place) -> str:
         {
             "CONDOR_HOST": collector.address,
             "COLLECTOR_HOST": str(collector),
-            "NETWORK_INTERFACE": "127.0.0.1",
+            "NETWORK_INTERFACE": collector.address,
             "ENABLE_IPV6": "False",
             "DAEMON_LIST": "",
             "UID_DOMAIN": TRUST_DOMAIN,

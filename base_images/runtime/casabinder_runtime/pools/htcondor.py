@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ from uuid import uuid4
 
 from casabinder_runtime.errors import PoolError
 from casabinder_runtime.pools.schedd import Schedd, ScheddAddress
-from casabinder_runtime.pools.submission import PoolSite, WorkerShape
+from casabinder_runtime.pools.submission import FORWARDED_PORT, PoolSite, WorkerShape
 from casabinder_runtime.session_directory import secrets_directory
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ _TEXTS = {
     "contact": "",
     "accounting_group": "",
     "requirements": "",
+    "cuda_driver": "",
 }
+_CUDA = re.compile(r"\d{1,2}\.\d{1,2}")
 _NEEDED = ("image", "collector", "schedd", "trust_domain", "address")
 
 
@@ -69,19 +72,27 @@ class HTCondorPool:
             raise PoolError(f"universe of an HTCondor pool must be docker or container, not {texts['universe']!r}")
         if texts["contact"] and not _is_contact(texts["contact"]):
             raise PoolError(f"contact of an HTCondor pool must be tls://HOST:PORT, not {texts['contact']!r}")
-        if texts["network"] != "host":
-            raise PoolError(f"workers in the network {texts['network']!r} can't be reached: HTCondor jobs need 'host'")
+        if texts["network"] not in ("host", "nat"):
+            raise PoolError(f"network of an HTCondor pool must be host or nat, not {texts['network']!r}")
+        if texts["cuda_driver"] and not _CUDA.fullmatch(texts["cuda_driver"]):
+            raise PoolError(f"cuda_driver must be a version of CUDA such as 12.4, not {texts['cuda_driver']!r}")
         site = PoolSite(
             image=texts["image"],
             universe="docker" if texts["universe"] == "docker" else "container",
+            network="nat" if texts["network"] == "nat" else "host",
             accounting_group=texts["accounting_group"],
             requirements=texts["requirements"],
             keep_claim_seconds=_number(options, "keep_claim_seconds", 600, least=0),
             directives=_table(options, "directives"),
             environment=config.environment,
         )
-        cores = _number(options, "cores", 1, least=1)
-        shape = WorkerShape(cores, _size(options, "memory", "2GiB"), _size(options, "disk", "4GiB"))
+        shape = WorkerShape(
+            cores=_number(options, "cores", 1, least=1),
+            memory=_size(options, "memory", "2GiB"),
+            disk=_size(options, "disk", "4GiB"),
+            gpus=_number(options, "gpus", 0, least=0),
+            cuda_driver=texts["cuda_driver"],
+        )
         if options:
             raise PoolError(f"an HTCondor pool has no option {', '.join(sorted(options))}")
         schedd = ScheddAddress(
@@ -110,7 +121,7 @@ class HTCondorPool:
             protocol="tls://",
             python=f"{PYTHON} -P",
             worker_command="casabinder_runtime.worker",
-            worker_extra_args=[],
+            worker_extra_args=["--forwarded-port", str(FORWARDED_PORT)] if self.site.network == "nat" else [],
             death_timeout=DEATH_TIMEOUT,
             local_directory="dask",
             silence_logs=False,

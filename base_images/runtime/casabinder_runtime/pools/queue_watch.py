@@ -54,9 +54,7 @@ def summarize(jobs: Iterable[QueuedJob], joined: Set[str], shape: WorkerShape) -
         if job.worker in joined or job.state == "ended":
             continue
         if job.state == "idle" and job.reason:
-            wanted = f"{shape.cores} cores" if shape.cores > 1 else "1 core"
-            sizes = f"{wanted}, {format_bytes(shape.memory)} of memory and {format_bytes(shape.disk)} of disk"
-            findings[Finding("idle in the queue", f"no free slot has {sizes} ({job.reason})")] += 1
+            findings[Finding("idle in the queue", f"no free slot has {_wanted(shape)} ({job.reason})")] += 1
         elif job.state in ("idle", "submitted"):
             findings[Finding("idle in the queue")] += 1
         elif job.state == "running":
@@ -64,6 +62,17 @@ def summarize(jobs: Iterable[QueuedJob], joined: Set[str], shape: WorkerShape) -
         else:
             findings[Finding("held", job.reason)] += 1
     return findings
+
+
+def _wanted(shape: WorkerShape) -> str:
+    """Return what a worker asks for, in words."""
+    cores = f"{shape.cores} cores" if shape.cores > 1 else "1 core"
+    sizes = f"{format_bytes(shape.memory)} of memory and {format_bytes(shape.disk)} of disk"
+    if not shape.gpus:
+        return f"{cores}, {sizes}"
+    gpus = f"{shape.gpus} GPUs" if shape.gpus > 1 else "a GPU"
+    driver = f" whose driver supports CUDA {shape.cuda_driver}" if shape.cuda_driver else ""
+    return f"{gpus}{driver} with {cores}, {sizes}"
 
 
 def sentences(findings: Counter[Finding]) -> list[str]:

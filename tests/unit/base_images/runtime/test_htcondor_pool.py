@@ -32,6 +32,8 @@ OPTIONS: dict[str, Any] = {
     "requirements": "HasGPU",
     "keep_claim_seconds": 60,
     "directives": {"concurrency_limits": "casabinder"},
+    "gpus": 1,
+    "cuda_driver": "12.4",
 }
 
 
@@ -51,9 +53,9 @@ def test_settings_of_the_site_reach_the_jobs(tmp_path: Path) -> None:
 def test_everything_the_launch_says_reaches_the_pool(tmp_path: Path) -> None:
     found = pool(tmp_path)
     assert (found.workers, found.maximum, found.address) == (2, 4, "192.0.2.10")
-    assert found.shape == WorkerShape(2, 3 * 2**30, 5 * 2**30)
+    assert found.shape == WorkerShape(2, 3 * 2**30, 5 * 2**30, 1, "12.4")
     assert found.site == PoolSite(
-        "registry.example.org/x:1", "docker", "cms", "HasGPU", 60, {"concurrency_limits": "casabinder"}
+        "registry.example.org/x:1", "docker", "host", "cms", "HasGPU", 60, {"concurrency_limits": "casabinder"}
     )
     assert found.schedd.token == tmp_path / "condor" / "token"
     assert (found.schedd.collector, found.schedd.name) == ("cm.example.org:9618", "facility@example.org")
@@ -64,7 +66,11 @@ def test_everything_the_launch_says_reaches_the_pool(tmp_path: Path) -> None:
     [
         ({"image": None, "schedd": ""}, "an HTCondor pool needs image, schedd"),
         ({"universe": "vanilla"}, "must be docker or container, not 'vanilla'"),
-        ({"network": "bridge"}, "workers in the network 'bridge' can't be reached"),
+        ({"network": "bridge"}, "network of an HTCondor pool must be host or nat, not 'bridge'"),
+        ({"network": "nat", "universe": "container"}, "nat is for the docker universe"),
+        ({"gpus": -1}, "gpus of an HTCondor pool must be a number of at least 0, not -1"),
+        ({"cuda_driver": "new"}, "cuda_driver must be a version of CUDA such as 12.4, not 'new'"),
+        ({"image": "oras://x:1"}, "HTCondor takes oras://x:1 for a directory"),
         ({"cores": 0}, "cores of an HTCondor pool must be a number of at least 1, not 0"),
         ({"memory": "much"}, "memory of an HTCondor pool must be a size such as \"2GiB\", not 'much'"),
         ({"disk": 5}, 'disk of an HTCondor pool must be a size such as "2GiB", not 5'),
@@ -81,6 +87,10 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path, changes: dict[str, 
     with pytest.raises(PoolError) as caught:
         pool(tmp_path, **changes)
     assert sentence in str(caught.value)
+
+
+def test_workers_in_a_network_of_their_own(tmp_path: Path) -> None:
+    assert pool(tmp_path, network="nat").site.network == "nat"
 
 
 def test_a_worker_gets_its_own_tls_files_only() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from casabinder_runtime.pools.queue_watch import missing, sentences, summarize
 from casabinder_runtime.pools.schedd import QueuedJob
 from casabinder_runtime.pools.submission import WorkerShape
@@ -31,6 +33,14 @@ def test_equal_fates_are_counted() -> None:
 def test_a_slot_that_is_not_there_is_described() -> None:
     assert told(QueuedJob(1, "w-0", "idle", "no match found")) == [
         "1 idle in the queue: no free slot has 1 core, 2.00 GiB of memory and 4.00 GiB of disk (no match found)"
+    ]
+
+
+def test_a_gpu_that_is_not_there_is_described() -> None:
+    shape = replace(SHAPE, gpus=1, cuda_driver="12.4")
+    assert sentences(summarize([QueuedJob(1, "w-0", "idle", "no match found")], frozenset(), shape)) == [
+        "1 idle in the queue: no free slot has a GPU whose driver supports CUDA 12.4 with 1 core, 2.00 GiB of memory "
+        "and 4.00 GiB of disk (no match found)"
     ]
 
 

@@ -83,6 +83,25 @@ def test_a_session_is_told_the_pool_and_where_its_workers_reach_it(tmp_path: Pat
     assert made.words_on_workers(REQUEST) == "with 1 Dask workers in the pool condor.example.org as ann"
 
 
+def test_the_image_is_where_the_nodes_have_it_and_its_labels_say_whether_it_needs_gpus(tmp_path: Path) -> None:
+    images = f"{tmp_path}/{{image_id}}"
+    pool = htcondor_pool(address="192.0.2.7", universe="container", images=images, images_fallback="docker", gpus=1)
+    made = spawner(SITE.model_copy(update={"pool": pool}), tmp_path)
+    request = replace(REQUEST, workers=2, most_workers=20)
+    said: list[str] = []
+    made.look_for_image(request, {"org.casabinder.cuda": "12.6"}, said.append)
+    told = made.workers_pool(request)
+    assert (told["universe"], told["image"], told["gpus"], told["cuda_driver"]) == ("docker", request.tag, 1, "12.6")
+    path = tmp_path / request.tag.rpartition(":")[2]
+    assert said == [f"{path} is not there, so workers are started with Docker from the registry"]
+    (path / "etc" / "casabinder").mkdir(parents=True)
+    (path / "etc" / "casabinder" / "env.json").write_text(json.dumps({"env_id": request.env_id}))
+    made.look_for_image(request, {}, said.append)
+    told = made.workers_pool(request)
+    assert (told["universe"], told["image"], told["gpus"]) == ("container", str(path), 0)
+    assert len(said) == 1
+
+
 def test_without_workers_no_pool_is_told(tmp_path: Path) -> None:
     made = spawner(SITE, tmp_path)
     assert made.workers_pool(replace(REQUEST, workers=0, most_workers=0)) == {"kind": "local", "workers": 0}

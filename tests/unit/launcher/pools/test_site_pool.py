@@ -13,6 +13,7 @@ from casabinder_runtime.pools import PoolConfig
 from casabinder_runtime.pools.htcondor import HTCondorPool
 
 from launcher.container import LaunchOptions, describe, secrets_archive, server_name
+from launcher.pools.image_source import SessionImage
 from launcher.pools.site_pool import BatchPool
 from launcher.site_config import Pool, Site, load_site
 from registry_sync.errors import CasabinderError
@@ -45,7 +46,7 @@ def claims(token: str) -> dict[str, object]:
 
 def test_a_session_is_told_everything_but_secrets(tmp_path: Path) -> None:
     more = (
-        "  memory: 1.5G\n  accounting_group: cms.user\n  requirements: HasCVMFS\n"
+        "  memory: 1.5G\n  accounting_group: 'cms.{user}'\n  requirements: HasCVMFS\n"
         "  directives: {MY.Project: '\"cms\"'}\n"
         "  universe: container\n  address: 192.0.2.7\n"
     )
@@ -63,8 +64,10 @@ def test_a_session_is_told_everything_but_secrets(tmp_path: Path) -> None:
         "trust_domain": "pool",
         "universe": "container",
         "network": "host",
+        "gpus": 0,
+        "cuda_driver": "",
         "address": "192.0.2.7",
-        "accounting_group": "cms.user",
+        "accounting_group": "cms.alice",
         "requirements": "HasCVMFS",
         "keep_claim_seconds": 600,
         "directives": {"MY.Project": '"cms"'},
@@ -95,11 +98,36 @@ def test_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_image_as_each_universe_names_it(tmp_path: Path) -> None:
-    assert BatchPool.of_site(site(tmp_path), "alice").image("host/x:tag") == "host/x:tag"
-    unpacked = BatchPool.of_site(
-        site(tmp_path, "  universe: container\n  unpacked: /cvmfs/unpacked.cern.ch/\n"), "alice"
-    )
-    assert unpacked.image("host/x:tag") == "/cvmfs/unpacked.cern.ch/host/x:tag"
+    container = "  universe: container\n"
+    for more, name in (
+        ("", "host/x:tag"),
+        (container, "docker://host/x:tag"),
+        (container + "  images: '/cvmfs/unpacked.cern.ch/{name}'\n", "/cvmfs/unpacked.cern.ch/host/x:tag"),
+        (container + "  images: '/shared/{image_id}.sif'\n", "/shared/tag.sif"),
+    ):
+        assert BatchPool.of_site(site(tmp_path, more), "alice").document("host/x:tag", 1, 1)["image"] == name
+
+
+def test_an_image_that_is_not_where_nodes_look_for_it_comes_from_the_registry(tmp_path: Path) -> None:
+    (tmp_path / "sif").mkdir()
+    more = f"  universe: container\n  network: nat\n  images: '{tmp_path}/sif/{{image_id}}.sif'\n"
+    pool = BatchPool.of_site(site(tmp_path, more + "  images_fallback: docker\n"), "alice")
+    said: list[str] = []
+    here = pool.for_image(SessionImage("host/x:tag", "e"), said.append)
+    document = here.document("host/x:tag", 1, 1)
+    assert (document["universe"], document["image"], document["network"]) == ("docker", "host/x:tag", "nat")
+    assert said == [f"{tmp_path}/sif/tag.sif is not there, so workers are started with Docker from the registry"]
+    (tmp_path / "sif" / "tag.sif").touch()
+    later = pool.for_image(SessionImage("host/x:tag", "e"), said.append)
+    document = later.document("host/x:tag", 1, 1)
+    assert (document["universe"], document["network"]) == ("container", "host")
+    assert len({server_name(RECORD, LaunchOptions(batch=one), "owner") for one in (here, later)}) == 1
+
+
+def test_gpus_of_the_launch_and_of_the_image(tmp_path: Path) -> None:
+    pool = BatchPool.of_site(site(tmp_path, "  gpus: 2\n"), "alice")
+    document = pool.with_gpus(None, {"org.casabinder.cuda": "12.6"}).document("host/x:tag", 1, 1)
+    assert (document["gpus"], document["cuda_driver"]) == (1, "12.6")
 
 
 def test_a_site_without_a_pool_says_so() -> None:
@@ -115,6 +143,8 @@ def test_a_site_without_a_pool_says_so() -> None:
         ('pool: {requirements: "true\\nqueue 9"}', r"pool.requirements"),
         ("pool: {schedd: 'a b'}", r"pool.schedd"),
         ("pool: {token_seconds: 0}", r"pool.token_seconds"),
+        ("pool: {accounting_group: 'cms.{group}'}", r"pool.accounting_group"),
+        ("pool: {universe: container, images: 'oras://x/{name}'}", r"can't be oras://"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, entry: str, message: str) -> None:
