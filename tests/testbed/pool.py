@@ -205,6 +205,19 @@ class RunningPool:
         docker("start", f"{self.name}-node{number}")
         _wait(lambda: self._started().get(number, 0) > lost.get(number, 0), f"node {number} does not start", self)
 
+    def fill_disk(self, number: int) -> None:
+        """Fill a node's scratch disk, which must be its own (:class:`NodeShape`), until :meth:`empty_disk`."""
+        with suppress(EngineError):  # that there is no space left is what is wanted
+            docker("exec", f"{self.name}-node{number}", "sh", "-c", f"cat /dev/zero > {self._filling(number)}")
+
+    def empty_disk(self, number: int) -> None:
+        """Give a node the space back that :meth:`fill_disk` took."""
+        docker("exec", f"{self.name}-node{number}", "rm", "--force", self._filling(number))
+
+    def _filling(self, number: int) -> str:
+        execute = docker("volume", "inspect", "--format", "{{.Mountpoint}}", f"{self.name}-node{number}").strip()
+        return f"{execute}/filling"
+
     def restart_schedd(self) -> None:
         """Kill the schedd and wait until its master has started another that answers; the queue is still there."""
         before = self._schedd_ad()
@@ -285,7 +298,8 @@ def _start_central(pool: RunningPool, collector: Place) -> None:
 
 def _start_node(pool: RunningPool, number: int, place: Place, shape: NodeShape) -> None:
     node = f"{pool.name}-node{number}"
-    docker("volume", "create", "--label", f"{_LABEL}={pool.name}", node)
+    own = [f"--opt={word}" for word in ("type=tmpfs", "device=tmpfs", f"o=size={shape.disk}m")] if shape.disk else []
+    docker("volume", "create", *own, "--label", f"{_LABEL}={pool.name}", node)
     execute = docker("volume", "inspect", "--format", "{{.Mountpoint}}", node).strip()
     labels = {_LABEL: pool.name, _NODE_LABEL: node}
     settings = node_settings(_place(pool.collector), place, f"node{number}", execute, labels, shape)

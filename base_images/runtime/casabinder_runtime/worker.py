@@ -19,21 +19,28 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
+import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from casabinder_runtime.errors import PoolError
-from casabinder_runtime.forwarded_port import UNREACHABLE, contact_address
+from casabinder_runtime.errors import CasabinderError, WorkerError
+from casabinder_runtime.forwarded_port import UNREACHABLE, ForwardingError, contact_address
+from casabinder_runtime.worker_logs import MOST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 ENTRY_POINT = Path("/usr/local/bin/casabinder-entrypoint")
 PREPARED = "CASABINDER_WORKER_HOME"  # set by the first step
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+FAREWELL_SECONDS = 3.0
+NAME_TAKEN = "name taken"  # what the scheduler says
+NAME_SECONDS = 2.0  # until it is asked again
 DRAIN_SECONDS = 45.0  # less than the batch system waits after SIGTERM
 
 logger = logging.getLogger("casabinder_runtime.worker")
@@ -133,10 +140,15 @@ def reachability(options: WorkerOptions, environment: Mapping[str, str]) -> dict
 
 
 async def run(options: WorkerOptions) -> None:
-    """Work until the scheduler lets this worker go, is gone for too long, or SIGTERM comes."""
+    """Work until the scheduler lets this worker go, is gone for too long, or SIGTERM comes.
+
+    Raises:
+        WorkerError: it can't.
+    """
     from distributed import Security, Worker
 
     from casabinder_runtime.openssl_errors import clear_errors_before_use
+    from casabinder_runtime.worker_failure import UnreadableMessages, check_trust
 
     clear_errors_before_use()
     security = Security(
@@ -145,7 +157,11 @@ async def run(options: WorkerOptions) -> None:
         tls_worker_cert=options.tls_cert,
         tls_worker_key=options.tls_key,
     )
-    worker = Worker(
+    await check_trust(options.scheduler, security)
+    unreadable = UnreadableMessages()
+    unreadable.listen()
+    make = partial(
+        Worker,
         options.scheduler,
         name=options.name,
         nthreads=options.nthreads,
@@ -156,19 +172,51 @@ async def run(options: WorkerOptions) -> None:
         protocol="tls://",
         security=security,
         dashboard=False,
-        preload=["casabinder_runtime.guard", "casabinder_runtime.workplace"],
+        preload=["casabinder_runtime.guard", "casabinder_runtime.workplace", "casabinder_runtime.scratch_disk"],
         preload_argv=[],
     )
+    worker = await _started(make, options)
     async with worker:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _drain, worker)
-        await worker.finished()
+        ends = [asyncio.ensure_future(worker.finished()), asyncio.ensure_future(unreadable.stuck.wait())]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        ends[1].cancel()
+        failure = unreadable.failure()
+        if failure is not None:
+            raise failure
+
+
+async def _started(make: Callable[[], Any], options: WorkerOptions) -> Any:
+    """Return a worker that has joined.
+
+    A job that HTCondor has started again may be faster than the scheduler in learning that its last run has ended.
+
+    Raises:
+        WorkerError: it could not join.
+    """
+    deadline = time.monotonic() + options.death_timeout
+    while True:
+        worker = make()
+        try:
+            return await worker
+        except TimeoutError as error:
+            raise WorkerError(
+                f"the scheduler {options.scheduler} can't be reached from {socket.gethostname()}: "
+                f"it was tried for {options.death_timeout:.0f} s"
+            ) from error
+        except RuntimeError as error:  # Dask has put the reason into its cause
+            reason = str(error.__cause__ or error)
+            if NAME_TAKEN not in reason or time.monotonic() > deadline:
+                raise WorkerError(f"this worker could not join: {reason}") from error
+        await asyncio.sleep(NAME_SECONDS)
 
 
 def _drain(worker: object) -> None:
-    """Let the worker finish what it does and hand over its results."""
+    """Let the worker finish what it does and hand over its log and its results."""
     logger.warning("SIGTERM: this worker hands over its results and ends")
 
     async def leave() -> None:
+        await _say_farewell(worker)
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await worker.close_gracefully(reason="SIGTERM")  # type: ignore[attr-defined]  # distributed is untyped
@@ -177,6 +225,16 @@ def _drain(worker: object) -> None:
             await worker.close(nanny=False, reason="SIGTERM")  # type: ignore[attr-defined]
 
     _leaving.add(asyncio.ensure_future(leave()))
+
+
+async def _say_farewell(worker: Any) -> None:
+    """Give the session this worker's log: HTCondor keeps none of a job that is sent away or removed."""
+    log = "\n".join(line for _, line in reversed(worker.get_logs()))
+    try:
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            await worker.scheduler.casabinder_farewell(worker=worker.name, log=log[-MOST_BYTES:])
+    except Exception:  # noqa: BLE001  # it is only a log
+        logger.warning("the log could not be handed over")
 
 
 _leaving: set[asyncio.Future[None]] = set()  # a task that nobody holds may be collected
@@ -190,9 +248,9 @@ def main() -> int:
         prepare(arguments)
     try:
         asyncio.run(run(WorkerOptions.parse(arguments)))
-    except PoolError as error:
-        logger.error("%s", error)  # the sentence says it all
-        return UNREACHABLE
+    except CasabinderError as error:
+        sys.stderr.write(f"casabinder: {error}\n")
+        return UNREACHABLE if isinstance(error, ForwardingError) else 1
     return 0
 
 

@@ -28,10 +28,11 @@ class Place:
 
 @dataclass(frozen=True)
 class NodeShape:
-    """What a node offers: processor cores (more than there are, if one likes) and memory in MiB."""
+    """What a node offers: processor cores (more than there are, if one likes), memory, and scratch disk in MiB."""
 
     cores: int = 4
     memory: int = 8192
+    disk: int | None = None  # of its own, in memory; else the engine's disk
 
 
 def _common(collector: Place, own: Place) -> dict[str, str]:

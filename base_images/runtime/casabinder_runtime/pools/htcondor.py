@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from casabinder_runtime.errors import PoolError
+from casabinder_runtime.left_behind import left_behind, remember_jobs
 from casabinder_runtime.pools.schedd import Schedd, ScheddAddress
 from casabinder_runtime.pools.submission import FORWARDED_PORT, PoolSite, WorkerShape
 from casabinder_runtime.session_directory import secrets_directory
+from casabinder_runtime.worker_logs import ARRIVING, logs_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,8 +111,12 @@ class HTCondorPool:
         from casabinder_runtime.pools.htcondor_jobs import PoolCluster
 
         name = uuid4().hex[:12]
+        remember_jobs(session.directory, name)
+        logs = logs_directory(session.directory)
         return PoolCluster(
-            schedd=Schedd(self.schedd, name),
+            schedd=Schedd(self.schedd, name, logs / ARRIVING),
+            logs=logs,
+            left_behind=[] if session.label else left_behind(session.directory),
             shape=self.shape,
             session=name,
             env_id=session.env_id,
@@ -126,7 +132,7 @@ class HTCondorPool:
             local_directory="dask",
             silence_logs=False,
             asynchronous=True,
-            name="casabinder-htcondor",
+            name=f"casabinder-htcondor{session.label}",
         )
 
     def notes(self, cluster: SpecCluster) -> list[str]:

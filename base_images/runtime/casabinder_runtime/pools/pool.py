@@ -28,6 +28,12 @@ class SessionContext:
     port: int
     dashboard_port: int
     contact: str = ""
+    label: str = ""  # of a separate cluster, at the end of its name and those of its workers
+
+    @property
+    def directory(self) -> Path:
+        """The session's directory."""
+        return self.tls.directory
 
     def scheduler_options(self) -> dict[str, Any]:
         """Return the arguments of ``distributed.Scheduler``: TLS only, guarded against other images."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from casabinder_runtime.errors import PoolError
 from casabinder_runtime.forwarded_port import SERVICE, UNREACHABLE
+from casabinder_runtime.worker_logs import error_file, output_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 WRONG_IMAGE = 78  # the exit status of casabinder_runtime.guard, which cannot be imported without Dask
 FORWARDED_PORT = 8788  # on which a worker listens whose container has a network of its own
-KEPT_SECONDS = 3600  # a finished job stays in the queue for so long, with its output
+KEPT_SECONDS = 600  # a finished job stays in the queue for so long, should nobody fetch its output
+HELD_SECONDS = 3600
 VACATE_SECONDS = 60  # what a worker that must go has to hand over its results
 MEBIBYTE = 2**20
 SESSION_ATTRIBUTE = "CasabinderSession"
@@ -105,8 +107,8 @@ def describe(
         "transfer_input_files": transferred,
         "encrypt_input_files": transferred,
         "transfer_output_files": '""',
-        "output": "worker.out",
-        "error": "worker.err",
+        "output": output_file(worker.name),
+        "error": error_file(worker.name),
         "request_cpus": str(shape.cores),
         "request_memory": f"{-(-shape.memory // MEBIBYTE)}MB",
         "request_disk": f"{-(-shape.disk // 1024)}KB",
@@ -116,7 +118,7 @@ def describe(
         **_holds(worker, site),
         "leave_in_queue": f"JobStatus == 4 && time() - CompletionDate < {KEPT_SECONDS}",
         # A session that was killed leaves nobody who would remove its jobs; 16 is a job that waits for its input files.
-        "periodic_remove": f"JobStatus == 5 && HoldReasonCode =!= 16 && time() - EnteredCurrentStatus > {KEPT_SECONDS}",
+        "periodic_remove": f"JobStatus == 5 && HoldReasonCode =!= 16 && time() - EnteredCurrentStatus > {HELD_SECONDS}",
         "batch_name": f"casabinder-{worker.session}",
         "MY.CasabinderEnvId": _string(worker.env_id),
         f"MY.{SESSION_ATTRIBUTE}": _string(worker.session),

@@ -35,8 +35,8 @@ when_to_transfer_output = ON_EXIT
 transfer_input_files = /run/casabinder/s/ca.pem, /run/casabinder/s/worker.key
 encrypt_input_files = /run/casabinder/s/ca.pem, /run/casabinder/s/worker.key
 transfer_output_files = ""
-output = worker.out
-error = worker.err
+output = casabinder-htcondor-0.out
+error = casabinder-htcondor-0.err
 request_cpus = 2
 request_memory = 2862MB
 request_disk = 4194304KB
@@ -45,7 +45,7 @@ job_max_vacate_time = 60
 on_exit_hold = (ExitBySignal =?= False) && (ExitCode =?= 78)
 on_exit_hold_reason = "the worker's image does not hold the environment 5ca1ab1e5ca1ab1e"
 on_exit_hold_subcode = 78
-leave_in_queue = JobStatus == 4 && time() - CompletionDate < 3600
+leave_in_queue = JobStatus == 4 && time() - CompletionDate < 600
 periodic_remove = JobStatus == 5 && HoldReasonCode =!= 16 && time() - EnteredCurrentStatus > 3600
 batch_name = casabinder-a1b2c3
 MY.CasabinderEnvId = "5ca1ab1e5ca1ab1e"
