@@ -131,6 +131,11 @@ class FacilityCluster(Cluster):  # type: ignore[misc]  # distributed is untyped
         self._refreshing.start()
         self.status = Status.running
 
+    async def _wait_for_workers(self, n_workers: int = 0, timeout: float | None = None) -> None:
+        """Ask for the workers again that were given back while idle, then wait."""
+        await self._steer("casabinder_wake")
+        await super()._wait_for_workers(n_workers, timeout)
+
     async def _refresh(self) -> None:
         try:
             await self._steer("casabinder_state")
@@ -179,10 +184,11 @@ class FacilityCluster(Cluster):  # type: ignore[misc]  # distributed is untyped
 
     def _worker_text(self) -> str:
         running, requested = len(self.workers), self._state["requested"]
-        if self._state["notes"]:
-            return ", ".join([f"{running} running", *self._state["notes"]])
+        notes = list(self._state["notes"])
         starting = max(0, requested - running) if self._state["adaptive"] is None else 0
-        return f"{running} running, {starting} starting" if starting else f"{running} running"
+        if starting and not notes:
+            notes = [f"{starting} starting"]
+        return ", ".join(filter(None, [f"{running} running", *notes, self._state["idle"]]))
 
     def _repr_html_(self, cluster_status: str | None = None) -> str:
         return cast("str", super()._repr_html_(cluster_status=cluster_status or self._scaling_status()))

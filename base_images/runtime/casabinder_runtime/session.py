@@ -26,6 +26,7 @@ from casabinder_runtime.openssl_errors import clear_errors_before_use
 from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig, make_pool
 from casabinder_runtime.pools.pool import Pool, SessionContext
 from casabinder_runtime.ports import DASHBOARD_PORT, LOOPBACK, SCHEDULER_PORT, first_free_port
+from casabinder_runtime.server_pipe import ScaleRequests
 from casabinder_runtime.session_directory import SessionRecord, SessionStatus, write_record, write_status
 from casabinder_runtime.tls import TlsFiles, create_session_certificates
 from casabinder_runtime.workplace import add_repository
@@ -64,14 +65,14 @@ class SessionOptions:
         return cls(**vars(parser.parse_args(arguments)))
 
 
-async def run(options: SessionOptions, pool: Pool) -> None:
-    """Run a session until it is told to stop.
+async def run(options: SessionOptions, pool: Pool, idle_seconds: float = 0) -> None:
+    """Run a session until it is told to stop; workers without work for ``idle_seconds`` are given back (0: never).
 
     Raises:
         CasabinderError: it could not start.
     """
     clear_errors_before_use()
-    stop = _stop_event(options.stop_with_stdin)
+    stop, wanted = _orders(options.stop_with_stdin)
     identity = read_identity(options.identity_file)
     add_repository(options.repository)
     tls = create_session_certificates(options.directory)
@@ -82,9 +83,11 @@ async def run(options: SessionOptions, pool: Pool) -> None:
             identity.env_id, options.identity_file, options.repository, tls, pool.address, port, dashboard_port
         )
         async with pool.make_cluster(context) as cluster:
-            await _announce(options, identity, tls, pool, cluster)
+            control = await _announce(options, identity, tls, pool, cluster, idle_seconds)
             cluster.scale(pool.workers)
+            obeying = asyncio.create_task(_obey(control, wanted))
             await stop.wait()
+            obeying.cancel()
             logger.info("session is told to stop")
             (options.directory / "cluster.json").unlink()
             cluster.shutdown_on_close = False
@@ -95,9 +98,15 @@ async def run(options: SessionOptions, pool: Pool) -> None:
             path.unlink()
 
 
+async def _obey(control: SessionControl, wanted: asyncio.Queue[int]) -> None:
+    """Scale as the notebook server says, until cancelled."""
+    while True:
+        await control.obey(await wanted.get())
+
+
 async def _announce(
-    options: SessionOptions, identity: Identity, tls: TlsFiles, pool: Pool, cluster: SpecCluster
-) -> None:
+    options: SessionOptions, identity: Identity, tls: TlsFiles, pool: Pool, cluster: SpecCluster, idle_seconds: float
+) -> SessionControl:
     """Take control of the scheduler, then publish where it is."""
     scheduler = cluster.scheduler
     message = ""
@@ -107,7 +116,7 @@ async def _announce(
             f"use Client() without arguments"
         )
         logger.warning(message)
-    control = SessionControl(cluster, pool, options.directory, message)
+    control = SessionControl(cluster, pool, options.directory, message, idle_seconds)
     await scheduler.register_scheduler_plugin(control, idempotent=False)
     record = SessionRecord(
         address=f"tls://{LOOPBACK}:{scheduler.port}",
@@ -123,23 +132,29 @@ async def _announce(
     await control.state()
     write_record(options.directory, record)
     logger.info("scheduler at %s, dashboard on port %s", record.address, record.dashboard_port)
+    return control
 
 
-def _stop_event(stop_with_stdin: bool) -> asyncio.Event:
-    """Return an event that is set when the session must end."""
-    stop = asyncio.Event()
+def _orders(stop_with_stdin: bool) -> tuple[asyncio.Event, asyncio.Queue[int]]:
+    """Return an event that is set when the session must end, and the numbers of workers that the server asks for."""
+    stop: asyncio.Event = asyncio.Event()
+    wanted: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if stop_with_stdin:
+        requests = ScaleRequests()
 
-        def drain() -> None:
-            if not os.read(0, 4096):
+        def read() -> None:
+            data = os.read(0, 4096)
+            for workers in requests.feed(data):
+                wanted.put_nowait(workers)
+            if not data:
                 loop.remove_reader(0)
                 stop.set()
 
-        loop.add_reader(0, drain)
-    return stop
+        loop.add_reader(0, read)
+    return stop, wanted
 
 
 def main() -> int:
@@ -148,8 +163,8 @@ def main() -> int:
     options = SessionOptions.parse()
     status = SessionStatus("stopped", message="the Dask session of this notebook has ended: restart the server")
     try:
-        pool = make_pool(PoolConfig.parse(os.environ.get(POOL_VARIABLE, "")))
-        asyncio.run(run(options, pool))
+        config = PoolConfig.parse(os.environ.get(POOL_VARIABLE, ""))
+        asyncio.run(run(options, make_pool(config), config.idle_seconds))
     except CasabinderError as error:
         status = SessionStatus("failed", message=str(error))
     except Exception as error:

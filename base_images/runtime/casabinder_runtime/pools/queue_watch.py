@@ -25,6 +25,7 @@ from dask.utils import format_bytes
 
 from casabinder_runtime.errors import PoolError
 from casabinder_runtime.notices import TOPIC, Notice
+from casabinder_runtime.session_directory import WorkerGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence, Set
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 RETRY_SECONDS = 15.0  # until a submission that failed is tried again
 PATIENCE = 3  # workers in a row that may end before they join
+WAITING = "idle in the queue"
 
 
 @dataclass(frozen=True, order=True)
@@ -56,9 +58,9 @@ def summarize(jobs: Iterable[QueuedJob], joined: Set[str], shape: WorkerShape) -
         if job.state == "idle" and job.reason:
             wanted = f"{shape.cores} cores" if shape.cores > 1 else "1 core"
             sizes = f"{wanted}, {format_bytes(shape.memory)} of memory and {format_bytes(shape.disk)} of disk"
-            findings[Finding("idle in the queue", f"no free slot has {sizes} ({job.reason})")] += 1
+            findings[Finding(WAITING, f"no free slot has {sizes} ({job.reason})")] += 1
         elif job.state in ("idle", "submitted"):
-            findings[Finding("idle in the queue")] += 1
+            findings[Finding(WAITING)] += 1
         elif job.state == "running":
             findings[Finding("starting")] += 1
         else:
@@ -68,8 +70,19 @@ def summarize(jobs: Iterable[QueuedJob], joined: Set[str], shape: WorkerShape) -
 
 def sentences(findings: Counter[Finding]) -> list[str]:
     """Return each finding with its count, those with a reason last."""
+    return [f"{one.count} {one.what}{': ' if one.reason else ''}{one.reason}" for one in groups(findings)]
+
+
+def groups(findings: Counter[Finding]) -> list[WorkerGroup]:
+    """Return the findings as the page is told: one with a reason is a delay in the queue, elsewhere a failure."""
     ordered = sorted(findings, key=lambda finding: (bool(finding.reason), finding))
-    return [f"{findings[one]} {one.what}{': ' if one.reason else ''}{one.reason}" for one in ordered]
+    return [WorkerGroup(findings[one], one.what, one.reason, _level(one)) for one in ordered]
+
+
+def _level(finding: Finding) -> str:
+    if not finding.reason:
+        return ""
+    return "delayed" if finding.what == WAITING else "failed"
 
 
 def missing(known: Iterable[tuple[str, int]], jobs: Sequence[QueuedJob], joined: Set[str]) -> set[str]:
@@ -97,6 +110,11 @@ class QueueWatch:
     def notes(self) -> list[str]:
         """How the workers that do not run fare, in sentences."""
         return sentences(self._findings())
+
+    @property
+    def groups(self) -> list[WorkerGroup]:
+        """The same as values."""
+        return groups(self._findings())
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""

@@ -27,6 +27,7 @@ def test_everything_asked_for_reaches_the_pool() -> None:
         ('{"workers": 2}', 'must be a JSON object with a "kind"'),
         ('{"kind": "local", "workers": -1}', "workers must be a number of workers, not -1"),
         ('{"kind": "local", "workers": true}', "workers must be a number of workers, not True"),
+        ('{"kind": "local", "idle_seconds": -1}', "idle_seconds must be a number of seconds, not -1"),
         ('{"kind": "local", "workers": 3, "maximum": 2}', "asks for 3 workers, its maximum is 2"),
         ('{"kind": "local", "thraeds": 2}', "a local pool has no option thraeds"),
         ('{"kind": "local", "threads": 0}', "threads of a local pool must be a number of at least 1, not 0"),
@@ -40,6 +41,20 @@ def test_what_is_wrong_is_said_in_a_sentence(text: str, sentence: str) -> None:
     with pytest.raises(PoolError) as caught:
         make_pool(PoolConfig.parse(text))
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("", 0),
+        ('{"kind": "local"}', 0),
+        ('{"kind": "local", "idle_seconds": 60}', 60),
+        ('{"kind": "htcondor"}', 1800),
+        ('{"kind": "htcondor", "idle_seconds": 0}', 0),
+    ],
+)
+def test_slots_of_others_are_given_back_unless_the_site_says_otherwise(text: str, seconds: int) -> None:
+    assert PoolConfig.parse(text).idle_seconds == seconds
 
 
 def test_local_workers_are_guarded_and_find_the_repository(tmp_path: Path) -> None:

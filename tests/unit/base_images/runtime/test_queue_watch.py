@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from casabinder_runtime.pools.queue_watch import missing, sentences, summarize
+from casabinder_runtime.pools.queue_watch import groups, missing, sentences, summarize
 from casabinder_runtime.pools.schedd import QueuedJob
 from casabinder_runtime.pools.submission import WorkerShape
 
@@ -38,3 +38,17 @@ def test_lost_are_those_whose_jobs_ended_or_went_unless_they_are_still_joined() 
     known = [("w-0", 1), ("w-1", 2), ("w-2", 3), ("w-3", 4)]
     jobs = [QueuedJob(1, "w-0", "running"), QueuedJob(2, "w-1", "ended"), QueuedJob(4, "w-3", "ended")]
     assert missing(known, jobs, frozenset({"w-3"})) == {"w-1", "w-2"}
+
+
+def test_the_page_is_told_what_needs_attention() -> None:
+    jobs = [
+        QueuedJob(1, "w-0", "held", "it says why"),
+        QueuedJob(2, "w-1", "idle", "rejected"),
+        QueuedJob(3, "w-2", "running"),
+    ]
+    found = groups(summarize(jobs, set(), SHAPE))
+    assert [(one.what, one.level) for one in found] == [
+        ("starting", ""),
+        ("held", "failed"),
+        ("idle in the queue", "delayed"),
+    ]
