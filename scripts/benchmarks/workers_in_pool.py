@@ -13,7 +13,7 @@ import secrets
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,16 +81,12 @@ class Bench:
         finally:
             servers.stop(cache_directory(), [name])
 
-    def forget(self) -> int:
-        """Remove exactly the example's image from the engine; return how many names it had."""
-        try:
+    def forget(self) -> None:
+        """Remove exactly the example's image from the engine, by all its names; the last one takes the rest along."""
+        with suppress(EngineError):
             found = docker_json("image", "inspect", self.record.image)[0]
-        except EngineError:
-            return 0
-        names = [*found["RepoTags"], *found["RepoDigests"]]
-        for name in names:
-            docker("rmi", name)
-        return len(names)
+            for name in [*found["RepoTags"], *found["RepoDigests"]]:
+                docker("rmi", name)
 
     def join(self, image: str) -> list[float]:
         """Return the seconds from ``scale(1)`` until the worker has joined, of two workers one after the other."""
@@ -135,8 +131,8 @@ class Bench:
         try:
             yield reference, sum(layer.size for layer in layers)
         finally:
-            for image_id in set(docker("images", "--quiet", "--no-trunc", reference).split()):
-                for left in docker_json("image", "inspect", image_id)[0]["RepoTags"]:
+            with suppress(EngineError):
+                for left in docker_json("image", "inspect", reference)[0]["RepoTags"]:
                     docker("rmi", left)
             store.delete_manifest(copy, str(digest))
 
