@@ -12,6 +12,7 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ class Bench:
         copy = f"{repository}-copy"
         put_parts(store, copy, parts)
         name = secrets.token_hex(8)
-        digest = put_image(store, copy, image, [name])
+        put_image(store, copy, image, [name])
         reference = f"{ImageReference.parse(self.record.image).registry}/{copy}:{name}"
         try:
             yield reference, sum(layer.size for layer in layers)
@@ -134,17 +135,19 @@ class Bench:
             with suppress(EngineError):
                 for left in docker_json("image", "inspect", reference)[0]["RepoTags"]:
                     docker("rmi", left)
-            store.delete_manifest(copy, str(digest))
+            pushed = store.head_manifest(copy, name)
+            if pushed is not None:
+                store.delete_manifest(copy, str(pushed.digest))
 
     def race(self, runs: int, files: int, events: int) -> dict[str, Any]:
         """Run the analysis in turn on the session's workers and on ones made by hand; return seconds and events."""
         directory = self.scratch / "race"
         with ExitStack() as stack:
-            data = self.scratch / "data"
+            # XRootD runs as a user of its own, who can't read below the cache of this one.
+            data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-data-")))
+            data.chmod(0o755)
             make = [sys.executable, str(EXAMPLE / "make_data.py"), str(data), "--files", str(files)]
             subprocess.run([*make, "--events", str(events)], check=True)
-            for path in (self.scratch, data):
-                path.chmod(0o755)  # XRootD runs as a user of its own
             url = stack.enter_context(running_xrootd(data))
             session = stack.enter_context(
                 running_pool_session(directory, self.pool, self.record.image, workers=2, maximum=2, idle_seconds=0)
