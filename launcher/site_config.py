@@ -167,6 +167,7 @@ class Pool(_Strict):
     accounting_group: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9._@-]|\{user\})*$")] = ""
     requirements: Annotated[str, StringConstraints(pattern=r"^[^\r\n]*$")] = ""
     keep_claim_seconds: int = Field(default=600, ge=0)
+    idle_seconds: int = Field(default=1800, ge=0)
     directives: dict[str, str] = {}
     prepull: Prepull = Prepull()
 

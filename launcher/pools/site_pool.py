@@ -102,6 +102,7 @@ class BatchPool:
         told["accounting_group"] = self.site.accounting_group.replace("{user}", self.user)
         told["requirements"] = self.site.requirements
         told["keep_claim_seconds"] = self.site.keep_claim_seconds
+        told["idle_seconds"] = self.site.idle_seconds
         told["directives"] = dict(self.site.directives)
         if contact:
             told["contact"] = contact

@@ -69,11 +69,12 @@ class _Cluster:
 
 
 class SeparateClusters:
-    """Opens and closes them; ``context`` and ``record`` are those of the session's first cluster."""
+    """Opens and closes them; ``context`` is that of the session's first cluster, and ``idle_seconds`` hold for all."""
 
-    def __init__(self, pool: Pool, context: SessionContext) -> None:
+    def __init__(self, pool: Pool, context: SessionContext, idle_seconds: float) -> None:
         self._pool = pool
         self._context = context
+        self._idle_seconds = idle_seconds
         self._open: dict[str, _Cluster] = {}
         self._numbers = itertools.count(2)
         self._controls: list[SessionControl] = []
@@ -120,7 +121,7 @@ class SeparateClusters:
         context = replace(self._context, port=port, dashboard_port=dashboard_port, label=label)
         cluster = self._pool.make_cluster(context)
         directory.mkdir(mode=0o700, parents=True)
-        control = SessionControl(cluster, share, directory)
+        control = SessionControl(cluster, share, directory, idle_seconds=self._idle_seconds)
         await cluster
         try:
             scheduler = cluster.scheduler

@@ -1,8 +1,8 @@
 """The Jupyter server extension: starts the Dask session with the notebook server and ends it with it.
 
 It runs in the notebook server's environment, which has no Dask; the session runs in the analysis environment. The
-server does not wait for it. Kernels find the session through the environment set here; ``GET casabinder/api/session``
-tells the page and the launcher how it fares.
+server does not wait for it. Kernels find the session through the environment set here; the page and the launcher
+through ``session_api``.
 """
 
 from __future__ import annotations
@@ -11,25 +11,24 @@ import asyncio
 import os
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tornado.web
-from jupyter_server.base.handlers import APIHandler
 from jupyter_server.extension.application import ExtensionApp
-from jupyter_server.extension.handler import ExtensionHandlerMixin
 from traitlets import Unicode
 
 from casabinder_runtime.data_access import VALUE_VARIABLE, VARIABLES, kernel_variables
-from casabinder_runtime.errors import CasabinderError, IdentityError
+from casabinder_runtime.errors import CasabinderError, IdentityError, PoolError
 from casabinder_runtime.identity import IDENTITY_FILE, read_identity
 from casabinder_runtime.late_extension import LateExtension
-from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig
+from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig, check_workers
 from casabinder_runtime.ports import DASHBOARD_PORT, LOOPBACK, SCHEDULER_PORT, first_free_port
+from casabinder_runtime.server_pipe import scale_line
+from casabinder_runtime.session_api import ScaleHandler, SessionHandler, SessionReport
 from casabinder_runtime.session_directory import (
     LOG,
     SESSION_VARIABLE,
+    SessionStatus,
     new_session_directory,
     read_record,
     read_status,
@@ -43,18 +42,6 @@ if TYPE_CHECKING:
 STOP_SECONDS = 30.0
 LOOK_SECONDS = 5.0
 DASHBOARD_PATH = "proxy/{port}/status"
-
-
-@dataclass(frozen=True)
-class SessionReport:
-    """What ``GET casabinder/api/session`` answers; ``state`` is starting, running, failed, stopped or off."""
-
-    state: str
-    env_id: str
-    workers: int = 0
-    requested: int = 0
-    message: str = ""
-    dashboard: str = ""
 
 
 class SessionProcess:
@@ -100,11 +87,24 @@ class SessionProcess:
         code = self._process.poll()
         if code is not None and status.state in ("starting", "running"):
             message = f"the Dask session ended with status {code}: {self._last_words()}"
-            return SessionReport("failed", env_id, message=message)
+            return SessionReport("failed", message=message, env_id=env_id)
         if status.state == "running" and record is not None:
-            dashboard = DASHBOARD_PATH.format(port=record.dashboard_port)
-            return SessionReport("running", env_id, status.workers, status.requested, status.message, dashboard)
-        return SessionReport(status.state, env_id, message=status.message)
+            return SessionReport.of(status, env_id, DASHBOARD_PATH.format(port=record.dashboard_port))
+        return SessionReport.of(SessionStatus(status.state, message=status.message), env_id)
+
+    def scale(self, workers: int) -> None:
+        """Have the session scale; returns at once.
+
+        Raises:
+            PoolError: it may not have so many, or there is nobody to tell.
+        """
+        check_workers(workers, read_status(self.directory).maximum)
+        assert self._process.stdin is not None  # noqa: S101  # by construction
+        try:
+            self._process.stdin.write(scale_line(workers))
+            self._process.stdin.flush()
+        except (OSError, ValueError) as error:  # it is gone, or was stopped
+            raise PoolError("the Dask session of this notebook has ended: restart the server") from error
 
     async def wait_until_started(self) -> str | None:
         """Return the scheduler's address when it listens, or nothing if the session ended before."""
@@ -145,17 +145,6 @@ def kernel_environment(directory: Path, address: str, base_url: str) -> dict[str
     }
 
 
-class SessionHandler(ExtensionHandlerMixin, APIHandler):
-    """``GET casabinder/api/session``."""
-
-    @tornado.web.authenticated
-    def get(self) -> None:
-        """Answer with a ``SessionReport``."""
-        app = self.extensionapp
-        assert isinstance(app, CasabinderApp)  # noqa: S101  # by construction
-        self.finish(asdict(app.report()))
-
-
 class CasabinderApp(ExtensionApp):
     """The extension; its settings are for the image and for tests, users have none."""
 
@@ -172,7 +161,8 @@ class CasabinderApp(ExtensionApp):
 
     def initialize_handlers(self) -> None:
         """Add the handler, and start the session: kernels may be asked for as soon as the server listens."""
-        self.handlers.append((r"casabinder/api/session", SessionHandler))
+        self.handlers.append((r"casabinder/api/session", SessionHandler, {"report": self.report}))
+        self.handlers.append((r"casabinder/api/session/scale", ScaleHandler, {"scale": self.scale}))
         try:
             self._pool = PoolConfig.parse(os.environ.get(POOL_VARIABLE, ""))
             self._start_session()
@@ -187,10 +177,20 @@ class CasabinderApp(ExtensionApp):
         try:
             env_id = read_identity(Path(self.identity)).env_id
         except IdentityError as error:
-            return SessionReport("failed", "", message=str(error))
+            return SessionReport("failed", message=str(error))
         if self._session is not None:
             return self._session.report(env_id)
-        return SessionReport("failed" if self._problem else "off", env_id, message=self._problem)
+        return SessionReport("failed" if self._problem else "off", message=self._problem, env_id=env_id)
+
+    def scale(self, workers: int) -> None:
+        """Have the session scale.
+
+        Raises:
+            PoolError: it may not have so many workers, or there is no session.
+        """
+        if self._session is None:
+            raise PoolError("this notebook has no Dask session: launch it with workers")
+        self._session.scale(workers)
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         self._watch = asyncio.create_task(self._follow(self._session, LateExtension(serverapp)))

@@ -111,6 +111,8 @@ def test_from_a_pasted_address_to_dask_workers_and_back(
     expect(outputs.filter(has_text="muon mu-")).to_be_visible()
     page.screenshot(path=tmp_path / "ran.png")
 
+    scale_in_the_panel(page, tmp_path)
+
     session = page.request.get(f"{server}casabinder/api/session").json()
     dashboard = page.context.new_page()
     dashboard.goto(server + session["dashboard"])
@@ -127,3 +129,25 @@ def test_from_a_pasted_address_to_dask_workers_and_back(
     expect(row).to_have_count(0)
     assert anonymous.containers() == []
     servers.close()
+
+
+def scale_in_the_panel(page: Page, tmp_path: Path) -> None:
+    """See the workers in JupyterLab's status bar and ask for one less, with the keyboard alone."""
+    item = page.get_by_role("button", name="Dask: 2 running")
+    panel = page.get_by_role("dialog", name="Dask workers")
+    item.focus()
+    page.keyboard.press("Enter")
+    expect(panel.get_by_role("status")).to_contain_text("2 running")
+    number = panel.get_by_role("spinbutton", name="Number of workers")
+    expect(number).to_be_focused()
+    expect(number).to_have_value("2")
+    page.screenshot(path=tmp_path / "panel.png")
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.type("1")
+    page.keyboard.press("Enter")
+    expect(panel.get_by_role("status")).to_contain_text("1 running")
+    page.keyboard.press("Escape")
+    expect(panel).to_have_count(0)
+    expect(page.get_by_role("button", name="Dask: 1 running")).to_be_focused()
+    # The panel of dask-labextension is there as well.
+    expect(page.get_by_role("tab", name="Dask", exact=True)).to_be_visible()

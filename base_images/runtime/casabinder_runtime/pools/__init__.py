@@ -13,8 +13,10 @@ A pool is asked for by ``CASABINDER_POOL``, a JSON object::
 ``contact`` is where workers reach the scheduler, which then listens at its usual port here; left out, it is
 ``address`` with the port that it has found.
 
-``kind``, ``workers`` (at the start) and ``maximum`` (the session's limit; left out: none) mean the same in every pool;
-the rest belongs to the kind. In any of them there may be::
+``kind``, ``workers`` (at the start), ``maximum`` (the session's limit; left out: none) and ``idle_seconds`` (until
+workers without work are given back; 0: never) mean the same in every pool; the rest belongs to the kind. Left out,
+``idle_seconds`` is 1800 in a batch system, where others wait for the slots, and 0 for local workers, who live on what
+the notebook has anyway. In any of them there may be::
 
     "environment": {"XCACHE_HOST": "xcache.example.org"}, "data": {"token_command": ["oidc-token", "example"]}
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from casabinder_runtime.pools.pool import Pool
 
 POOL_VARIABLE = "CASABINDER_POOL"
+IDLE_SECONDS = {"htcondor": 1800}  # long enough to look at plots and to write the next cell
+_COMMON = ("kind", "workers", "maximum", "idle_seconds", "environment", "data")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VALUE = re.compile(r"[^\x00-\x1f\x7f$]*")  # HTCondor expands what follows a dollar sign
 
@@ -51,6 +55,7 @@ class PoolConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     token_command: tuple[str, ...] = ()
+    idle_seconds: int = 0
 
     @classmethod
     def parse(cls, text: str) -> PoolConfig:
@@ -67,14 +72,20 @@ class PoolConfig:
             raise PoolError(f"{POOL_VARIABLE} is not JSON: {error}") from error
         if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
             raise PoolError(f'{POOL_VARIABLE} must be a JSON object with a "kind", such as {{"kind": "local"}}')
-        common = ("kind", "workers", "maximum", "environment", "data")
-        options = {key: value for key, value in document.items() if key not in common}
+        options = {key: value for key, value in document.items() if key not in _COMMON}
         maximum = None if document.get("maximum") is None else _count(document, "maximum")
         workers = _count(document, "workers")
         if maximum is not None and workers > maximum:
             raise PoolError(f"{POOL_VARIABLE} asks for {workers} workers, its maximum is {maximum}")
-        environment, command = _environment(document), _token_command(document)
-        return cls(document["kind"], workers, maximum, options, environment, command)
+        return cls(
+            document["kind"],
+            workers,
+            maximum,
+            options,
+            environment=_environment(document),
+            token_command=_token_command(document),
+            idle_seconds=_count(document, "idle_seconds", IDLE_SECONDS.get(document["kind"], 0), "seconds"),
+        )
 
 
 def make_pool(config: PoolConfig) -> Pool:
@@ -94,10 +105,22 @@ def make_pool(config: PoolConfig) -> Pool:
     raise PoolError(f"{POOL_VARIABLE}: there is no pool of the kind {config.kind!r}: ask for 'local' or 'htcondor'")
 
 
-def _count(document: dict[str, Any], key: str) -> int:
-    value = document.get(key, 0)
+def check_workers(n: int, maximum: int | None) -> None:
+    """See that a session may have ``n`` workers.
+
+    Raises:
+        PoolError: it may not.
+    """
+    if n < 0:
+        raise PoolError(f"a cluster cannot have {n} workers")
+    if maximum is not None and n > maximum:
+        raise PoolError(f"this session may have at most {maximum} workers, {n} were asked for")
+
+
+def _count(document: dict[str, Any], key: str, default: int = 0, of: str = "workers") -> int:
+    value = document.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise PoolError(f"{POOL_VARIABLE}: {key} must be a number of workers, not {value!r}")
+        raise PoolError(f"{POOL_VARIABLE}: {key} must be a number of {of}, not {value!r}")
     return value
 
 

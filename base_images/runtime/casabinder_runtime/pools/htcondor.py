@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from casabinder_runtime.pools import PoolConfig
     from casabinder_runtime.pools.pool import SessionContext
+    from casabinder_runtime.session_directory import WorkerGroup
 
 TOKEN = "condor/token"  # noqa: S105  # below the secrets directory
 PYTHON = "/srv/env/bin/python"  # of the analysis environment, in every image
@@ -138,6 +139,10 @@ class HTCondorPool:
     def notes(self, cluster: SpecCluster) -> list[str]:
         """Return how the workers that do not run fare in the queue."""
         return list(cluster.watch.notes)
+
+    def groups(self, cluster: SpecCluster) -> list[WorkerGroup]:
+        """Return the same as values."""
+        return list(cluster.watch.groups)
 
 
 def worker_files(session: SessionContext) -> list[Path]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from casabinder_runtime.errors import PoolError
 from casabinder_runtime.ports import LOOPBACK
+from casabinder_runtime.session_directory import WorkerGroup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,6 +64,11 @@ class LocalPool:
     def notes(self, cluster: SpecCluster) -> list[str]:  # noqa: ARG002  # other pools look at theirs
         """Return nothing: processes just start."""
         return []
+
+    def groups(self, cluster: SpecCluster) -> list[WorkerGroup]:
+        """Return how many processes have not joined yet."""
+        starting = len(cluster.plan) - len(cluster.scheduler.workers)
+        return [WorkerGroup(starting, "starting")] if starting > 0 else []
 
     def worker_options(self, session: SessionContext) -> dict[str, Any]:
         """Return the arguments of ``distributed.Nanny``: guarded, and with the repository at hand."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from distributed import SpecCluster
 
+    from casabinder_runtime.session_directory import WorkerGroup
     from casabinder_runtime.tls import TlsFiles
 
 
@@ -79,3 +80,6 @@ class Pool(Protocol):
 
     def notes(self, cluster: SpecCluster) -> list[str]:
         """Return how those workers of ``cluster`` fare that do not run, in sentences such as "2 idle in the queue"."""
+
+    def groups(self, cluster: SpecCluster) -> list[WorkerGroup]:
+        """Return the same as values, for the page; workers that start are among them in every pool."""

@@ -27,6 +27,7 @@ def test_everything_asked_for_reaches_the_pool() -> None:
         ('{"workers": 2}', 'must be a JSON object with a "kind"'),
         ('{"kind": "local", "workers": -1}', "workers must be a number of workers, not -1"),
         ('{"kind": "local", "workers": true}', "workers must be a number of workers, not True"),
+        ('{"kind": "local", "idle_seconds": -1}', "idle_seconds must be a number of seconds, not -1"),
         ('{"kind": "local", "workers": 3, "maximum": 2}', "asks for 3 workers, its maximum is 2"),
         ('{"kind": "local", "thraeds": 2}', "a local pool has no option thraeds"),
         ('{"kind": "local", "threads": 0}', "threads of a local pool must be a number of at least 1, not 0"),
@@ -54,6 +55,20 @@ def test_what_is_for_reading_data_is_for_every_kind_of_pool() -> None:
     )
     assert (config.environment, config.token_command) == ({"XCACHE_HOST": "xcache"}, ("oidc-token", "x"))
     assert make_pool(config) == LocalPool(environment={"XCACHE_HOST": "xcache"})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("", 0),
+        ('{"kind": "local"}', 0),
+        ('{"kind": "local", "idle_seconds": 60}', 60),
+        ('{"kind": "htcondor"}', 1800),
+        ('{"kind": "htcondor", "idle_seconds": 0}', 0),
+    ],
+)
+def test_slots_of_others_are_given_back_unless_the_site_says_otherwise(text: str, seconds: int) -> None:
+    assert PoolConfig.parse(text).idle_seconds == seconds
 
 
 def test_local_workers_are_guarded_and_find_the_repository(tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ def test_a_session_is_told_everything_but_secrets(tmp_path: Path) -> None:
         "accounting_group": "cms.alice",
         "requirements": "HasCVMFS",
         "keep_claim_seconds": 600,
+        "idle_seconds": 1800,
         "directives": {"MY.Project": '"cms"'},
     }
     parsed = PoolConfig.parse(json.dumps(document))
