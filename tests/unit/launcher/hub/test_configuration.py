@@ -20,6 +20,7 @@ from launcher.hub.plan import ServePlan, secret_file
 from launcher.security.keys import Keys
 from launcher.site_config import Data, Home, Hub, Launches, Service, Site
 from registry_sync.errors import CasabinderError
+from tests.unit.launcher.records import htcondor_pool
 
 GOLDEN = Path(__file__).parent / "golden"
 CACHE = Path("/var/cache/casabinder")
@@ -36,6 +37,7 @@ PLAN = ServePlan(
 SITES = {
     "anonymous": Site(service=Service(cors=("https://thebe.example.org",))),
     "login": Site(hub=Hub(mode="login", admins=("ann",)), service=Service(launches=Launches(longest_seconds=0))),
+    "pool": Site(pool=htcondor_pool(address="192.0.2.7", user="facility", token_seconds=7200)),
     "kubernetes": Site(hub=Hub(mode="login", spawner="kubernetes", home=Home(path="/home/jovyan/work"))),
 }
 
