@@ -227,7 +227,7 @@ def test_tokens_are_where_they_are_needed_and_nowhere_else(analysis: Analysis, p
     texts = {
         "ads of jobs": json.dumps(pool.queue()),
         "containers": engine("inspect", server, *workers),
-        "the server's log": engine("logs", server),
+        "the server's log": "\n".join(docker.logs(cache_directory(), server)),
         "the session's log": engine("exec", server, "sh", "-c", "cat /run/casabinder/session-*/session.log"),
         "environment and logs of the workers": json.dumps(
             analysis.run(
