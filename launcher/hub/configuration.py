@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.container import owner
 from launcher.data_access import DataAccess
+from launcher.hub.pool_access import hub_pool
 from launcher.processes import DIES_WITH_PARENT
 from registry_sync.errors import CasabinderError
 
@@ -40,7 +41,8 @@ _HTTP_SECONDS = 60
 def hub_settings(site: Site, plan: ServePlan, cache: Path, secret: Path) -> Settings:
     """Return the traits of JupyterHub's classes; ``secret`` is the file that the spawner's key comes from.
 
-    Raises :class:`CasabinderError` when the persistent home would hide the repository.
+    Raises :class:`CasabinderError` when the persistent home would hide the repository, or when servers could not have
+    workers in the site's pool.
     """
     state = cache / "service"
     settings: Settings = {
@@ -179,6 +181,7 @@ def _spawner(site: Site, cache: Path, secret: Path) -> dict[str, Any]:
         **_data(site),
         "cors_origins": list(site.service.cors),
         "keep_stopped": site.hub.mode == "login",
+        **hub_pool(site),
     }
     home = site.hub.home
     persistent = site.hub.mode == "login" and home.persistent

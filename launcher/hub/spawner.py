@@ -23,6 +23,7 @@ from sqlalchemy.orm import object_session
 from traitlets import Bool, Dict, Enum, HasTraits, List, Unicode, default
 
 from launcher.container import LABEL, PLAIN_SERVER, PORT, LaunchOptions, commit_url, own_environment, pool
+from launcher.hub.pool_access import PoolMixin
 from launcher.hub.vouching import GOOD_FOR, OPTION, NotVouchedError, Voucher
 from launcher.security.keys import Keys
 from registry_sync.errors import CasabinderError
@@ -30,6 +31,7 @@ from registry_sync.errors import CasabinderError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+    from launcher.container import PoolDocument
     from launcher.hub.vouching import LaunchRequest
 
 LAUNCH = f"{LABEL}.launch"
@@ -52,7 +54,7 @@ class StartError(SpawnException):
             self.jupyterhub_html_message = html.escape(message)
 
 
-class VouchedMixin(HasTraits):
+class VouchedMixin(PoolMixin, HasTraits):
     """Comes before a spawner class; ``start`` of that class begins with :meth:`vouched`."""
 
     secret_file = Unicode(config=True, help="The launch service's secret.")
@@ -70,6 +72,7 @@ class VouchedMixin(HasTraits):
     _voucher: ClassVar[Voucher | None] = None
     _used: ClassVar[dict[str, float]] = {}
     _request: LaunchRequest | None = None
+    _scheduler_port = 0  # of this machine, published for the server's scheduler
 
     @default("apply_user_options")
     def _apply_nothing(self) -> Callable[[Any, Any], None]:
@@ -108,8 +111,11 @@ class VouchedMixin(HasTraits):
             raise StartError(str(error), "refused") from error
         return request
 
-    def workers_pool(self, request: LaunchRequest) -> dict[str, str | int]:
+    def workers_pool(self, request: LaunchRequest) -> PoolDocument | dict[str, str | int]:
         """Return the Dask workers of a request."""
+        document = self.pool_document(request, self.server_label, self._scheduler_port)
+        if document is not None:
+            return document
         options = LaunchOptions(
             request.workers, request.cpus, f"{request.memory // 2**20}M", maximum=request.most_workers
         )
@@ -124,6 +130,19 @@ class VouchedMixin(HasTraits):
             return own
         own.pop("JUPYTER_TOKEN_FILE")
         return {**super().get_env(), **own}  # type: ignore[misc]
+
+    @property
+    def server_label(self) -> str:
+        """The name by which the site's proxy knows the server's container."""
+        return ""
+
+    def words_on_workers(self, request: LaunchRequest) -> str:
+        """Return the number of workers and where they run, as a part of a sentence."""
+        if request.workers == 0:
+            return "without Dask workers"
+        batch = self.batch()
+        where = f" in the pool {batch.site.collector} as {batch.user}" if batch else ""
+        return f"with {request.workers} Dask workers{where}"
 
     def command(self) -> list[str]:
         """Return the command that the image's entry point starts."""

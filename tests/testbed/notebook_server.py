@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -112,7 +113,7 @@ def running_notebook_server(
     directory: Path, *, identity: Path, repository: Path, environment: Mapping[str, str]
 ) -> Iterator[NotebookServer]:
     """Start a server whose Python is also the analysis environment; all its files are in ``directory``."""
-    port = first_free_port(18888)
+    port = first_free_port(random.randrange(18_888, 20_000))  # tests run side by side
     url = f"http://127.0.0.1:{port}/user/someone/"
     homes = {
         name: str(directory / name.lower())

@@ -70,7 +70,7 @@ _SPOOLING = 16  # HoldReasonCode of a job whose files are not there yet
 class RunningPool:
     """A pool that runs.
 
-    ``collector`` is ``127.0.0.1:<port>``; ``signing_key`` is the file of the key POOL, scrambled as HTCondor keeps it.
+    ``collector`` is ``<address>:<port>``; ``signing_key`` is the file of the key POOL, scrambled as HTCondor keeps it.
     """
 
     name: str
@@ -205,6 +205,19 @@ class RunningPool:
         docker("start", f"{self.name}-node{number}")
         _wait(lambda: self._started().get(number, 0) > lost.get(number, 0), f"node {number} does not start", self)
 
+    def fill_disk(self, number: int) -> None:
+        """Fill a node's scratch disk, which must be its own (:class:`NodeShape`), until :meth:`empty_disk`."""
+        with suppress(EngineError):  # that there is no space left is what is wanted
+            docker("exec", f"{self.name}-node{number}", "sh", "-c", f"cat /dev/zero > {self._filling(number)}")
+
+    def empty_disk(self, number: int) -> None:
+        """Give a node the space back that :meth:`fill_disk` took."""
+        docker("exec", f"{self.name}-node{number}", "rm", "--force", self._filling(number))
+
+    def _filling(self, number: int) -> str:
+        execute = docker("volume", "inspect", "--format", "{{.Mountpoint}}", f"{self.name}-node{number}").strip()
+        return f"{execute}/filling"
+
     def restart_schedd(self) -> None:
         """Kill the schedd and wait until its master has started another that answers; the queue is still there."""
         before = self._schedd_ad()
@@ -244,11 +257,17 @@ class RunningPool:
 
 @contextmanager
 def running_pool(
-    directory: Path, *, nodes: int = 2, users: Sequence[str] = USERS, shape: NodeShape | None = None
+    directory: Path,
+    *,
+    nodes: int = 2,
+    users: Sequence[str] = USERS,
+    shape: NodeShape | None = None,
+    address: str = "",
 ) -> Iterator[RunningPool]:
     """Start a pool with execute nodes 1 to ``nodes`` and users of these names, and remove all of it at the end.
 
-    ``directory`` gets the signing key and the clients' settings. Raises :class:`PoolError`.
+    ``directory`` gets the signing key and the clients' settings. With an ``address`` of this machine all of it listens
+    there instead of on loopback, so that containers with a network of their own reach it. Raises :class:`PoolError`.
     """
     image = pool_image()
     _remove_abandoned()
@@ -258,7 +277,7 @@ def running_pool(
     key.write_bytes(_signing_key())
     name = f"casabinder-pool-{secrets.token_hex(4)}"
     numbers = tuple(range(1, nodes + 1))
-    addresses = ["127.0.0.1", *(f"127.0.0.{number}" for number in numbers)]
+    addresses = [address or "127.0.0.1", *(address or f"127.0.0.{number}" for number in numbers)]
     places = _free_places(addresses)
     collector = places[0]
     pool = RunningPool(name, str(collector), SCHEDD, TRUST_DOMAIN, tuple(users), key, directory, image, numbers)
@@ -279,7 +298,8 @@ def _start_central(pool: RunningPool, collector: Place) -> None:
 
 def _start_node(pool: RunningPool, number: int, place: Place, shape: NodeShape) -> None:
     node = f"{pool.name}-node{number}"
-    docker("volume", "create", "--label", f"{_LABEL}={pool.name}", node)
+    own = [f"--opt={word}" for word in ("type=tmpfs", "device=tmpfs", f"o=size={shape.disk}m")] if shape.disk else []
+    docker("volume", "create", *own, "--label", f"{_LABEL}={pool.name}", node)
     execute = docker("volume", "inspect", "--format", "{{.Mountpoint}}", node).strip()
     labels = {_LABEL: pool.name, _NODE_LABEL: node}
     settings = node_settings(_place(pool.collector), place, f"node{number}", execute, labels, shape)

@@ -23,10 +23,28 @@ if TYPE_CHECKING:
     from tests.testbed.pool import RunningPool
 
 USER = 1000
-NAME = "session-pool"
+COMMAND = (
+    "exec /srv/env/bin/python -P -m casabinder_runtime.session "
+    '--directory "$(mktemp -d $CASABINDER_SECRETS/session-XXXXXX)"'
+)
 SECRETS = "/run/casabinder"
 START_SECONDS = 60.0
 CODE_SECONDS = 120.0
+JOIN_SECONDS = 60
+PREAMBLE = """
+import sys, time
+class Heard:
+    def __init__(self, stream): self.stream, self.text = stream, ""
+    def write(self, text): self.text += text; return self.stream.write(text)
+    def flush(self): self.stream.flush()
+sys.stderr = Heard(sys.stderr)
+def hear(words, seconds=60):
+    end = time.time() + seconds
+    while words not in sys.stderr.text and time.time() < end: time.sleep(0.1)
+from casabinder_runtime import FacilityCluster
+cluster = FacilityCluster()
+client = cluster.get_client()
+"""
 
 
 @dataclass(frozen=True)
@@ -36,16 +54,23 @@ class PoolSession:
     container: str
     secrets: Path
 
+    @property
+    def directory(self) -> Path:
+        """The session's directory; sessions that were killed have none with a record for long."""
+        deadline = time.monotonic() + START_SECONDS
+        while len(found := [path.parent for path in self.secrets.glob("session-*/cluster.json")]) != 1:
+            assert time.monotonic() < deadline, f"{found}\n{self.log()}"
+            time.sleep(0.1)
+        return found[0]
+
     def start(self, code: str) -> subprocess.Popen[str]:
-        """Run Python code in the notebook's place; ``cluster`` is its ``FacilityCluster`` and ``client`` a client."""
-        preamble = (
-            "from casabinder_runtime import FacilityCluster\n"
-            "cluster = FacilityCluster()\n"
-            "client = cluster.get_client()\n"
-        )
-        record = read_record(self.secrets / NAME)
+        """Run Python code in the notebook's place.
+
+        ``cluster`` is its ``FacilityCluster``, ``client`` a client, and ``hear(words)`` waits until it was shown words.
+        """
+        record = read_record(self.directory)
         assert record is not None, self.log()
-        kernel = kernel_environment(Path(SECRETS, NAME), record.address, "/")
+        kernel = kernel_environment(Path(SECRETS, self.directory.name), record.address, "/")
         environment = [word for name, value in kernel.items() for word in ("--env", f"{name}={value}")]
         command = ["docker", "exec", "-i", *environment, self.container]
         command += ["/usr/local/bin/casabinder-entrypoint", "python", "-"]
@@ -53,7 +78,7 @@ class PoolSession:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert process.stdin is not None
-        process.stdin.write(preamble + code)
+        process.stdin.write(PREAMBLE + code)
         process.stdin.close()
         process.stdin = None  # so that communicate() does not write to it
         return process
@@ -71,7 +96,7 @@ class PoolSession:
 
     def status(self) -> dict[str, Any]:
         """Return what the session tells the notebook's page."""
-        status: dict[str, Any] = json.loads((self.secrets / NAME / "status.json").read_text())
+        status: dict[str, Any] = json.loads((self.directory / "status.json").read_text())
         return status
 
     def wait_for(self, sentence: str, seconds: float) -> str:
@@ -81,6 +106,11 @@ class PoolSession:
             assert time.monotonic() < deadline, f"{sentence!r} is not said: {self.status()}\n{self.log()}"
             time.sleep(0.2)
         return message
+
+    def hear(self, words: str, seconds: float = 30.0) -> str:
+        """Return what the notebook is shown, as soon as it has ``words`` in it."""
+        process = self.start(f"hear({words!r}, {seconds})\n")
+        return process.communicate(timeout=seconds + START_SECONDS)[1]
 
     def log(self) -> str:
         """Return the end of what the session process said."""
@@ -120,18 +150,17 @@ def running_pool_session(
         "trust_domain": pool.trust_domain,
         "address": "127.0.0.1",
         "memory": "1GiB",
-        "disk": "200MiB",
+        "disk": "20MiB",
         **options,
     }
-    session = "/srv/env/bin/python -P -m casabinder_runtime.session --directory " + f"{SECRETS}/{NAME}"
     container = docker(
         *("run", "--detach", "--network", "host", "--user", f"{USER}:{USER}", "--cap-drop", "ALL"),
         *("--volume", f"{secrets}:{SECRETS}", "--env", f"CASABINDER_SECRETS={SECRETS}"),
-        *("--env", f"CASABINDER_POOL={json.dumps(document)}", notebook, *session.split()),
+        *("--env", f"CASABINDER_POOL={json.dumps(document)}", notebook, "sh", "-c", COMMAND),
     ).strip()
     running = PoolSession(container, secrets)
     try:
-        _wait_for_record(running)
+        assert running.directory
         yield running
         docker("stop", "--time", "30", container)
         assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0", running.log()
@@ -139,9 +168,6 @@ def running_pool_session(
         docker("rm", "--force", container)
 
 
-def _wait_for_record(session: PoolSession) -> None:
-    record = session.secrets / NAME / "cluster.json"
-    deadline = time.monotonic() + START_SECONDS
-    while not record.exists():
-        assert time.monotonic() < deadline, session.log()
-        time.sleep(0.2)
+def session_jobs(pool: RunningPool) -> list[dict[str, Any]]:
+    """Return the jobs of sessions' workers that are idle, running or held."""
+    return pool.queue("CasabinderWorker =!= undefined && JobStatus != 3 && JobStatus != 4")

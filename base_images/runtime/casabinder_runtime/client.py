@@ -20,7 +20,7 @@ from casabinder_runtime.data_access import PUSHED_TOPIC
 from casabinder_runtime.errors import SessionError
 from casabinder_runtime.notices import TOPIC
 from casabinder_runtime.openssl_errors import clear_errors_before_use
-from casabinder_runtime.session_directory import find_session_directory, read_record, same_endpoint, wait_for_record
+from casabinder_runtime.session_directory import find_session_directory, read_records, same_endpoint, wait_for_record
 from casabinder_runtime.xrootd_connections import connect_anew
 
 if TYPE_CHECKING:
@@ -41,8 +41,10 @@ def security(info: dict[str, str]) -> Security | None:
     if not address.startswith("tls://"):
         return None
     clear_errors_before_use()
-    record = wait_for_record(find_session_directory())
-    return client_security(record) if same_endpoint(address, record.address) else None
+    directory = find_session_directory()
+    wait_for_record(directory)
+    mine = (record for record in read_records(directory) if same_endpoint(address, record.address))
+    return next(map(client_security, mine), None)
 
 
 async def dask_setup(client: Client) -> None:
@@ -58,10 +60,10 @@ async def dask_setup(client: Client) -> None:
 
 def _is_of_the_session(address: str) -> bool:
     try:
-        record = read_record(find_session_directory())
+        records = read_records(find_session_directory())
     except SessionError:
         return False
-    return record is not None and same_endpoint(address, record.address)
+    return any(same_endpoint(address, record.address) for record in records)
 
 
 def _show(event: tuple[float, dict[str, Any]]) -> None:

@@ -64,6 +64,11 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
         """Called by the scheduler when it ends."""
         self._publishing.stop()
 
+    @property
+    def claimed(self) -> int:
+        """How many workers the cluster means to have, or may take by itself."""
+        return max(len(self._cluster.plan), self._adaptive.maximum if self._adaptive else 0)
+
     async def scale(self, n: int) -> ClusterState:
         """Ask the pool for ``n`` workers in all; ends automatic scaling.
 

@@ -61,7 +61,10 @@ class DataCredentials(WorkerPlugin):  # type: ignore[misc]  # distributed is unt
 
 
 class DataAccess:
-    """Looks after the credentials of one session; ``command`` is the site's, if it has one."""
+    """Looks after the credentials of one session; ``command`` is the site's, if it has one.
+
+    ``scheduler`` is that of its first cluster; others are added as they open.
+    """
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class DataAccess:
         environment: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._scheduler = scheduler
+        self._schedulers = [scheduler]
         self._command = tuple(command)
         self._environment = environment
         self._clock = clock
@@ -85,6 +88,16 @@ class DataAccess:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             await self.look()
+
+    async def add(self, scheduler: Scheduler) -> None:
+        """Give the workers of one more cluster what the others have, before there are any."""
+        self._schedulers.append(scheduler)
+        await self._push(find_credentials(self._environment), [scheduler])
+
+    def remove(self, scheduler: Scheduler) -> None:
+        """Forget a cluster that ends; it need not have been added."""
+        if scheduler in self._schedulers:
+            self._schedulers.remove(scheduler)
 
     async def look(self) -> None:
         """Look once, and do what is to be done; what goes wrong is told and tried again."""
@@ -102,7 +115,7 @@ class DataAccess:
         self._memory = plan.memory
         self._announce(plan.notices)
         if plan.push and self._clock() >= self._push_again:
-            if await self._push(found):
+            if await self._push(found, self._schedulers):
                 self._memory = replace(plan.memory, pushed=plan.pushed)
                 self._announce(plan.news)
             else:
@@ -126,13 +139,22 @@ class DataAccess:
         self._announce(notices)
         return renewed
 
-    async def _push(self, found: Iterable[Credential]) -> bool:
+    async def _push(self, found: Iterable[Credential], schedulers: Iterable[Scheduler]) -> bool:
         """Give the credentials to all workers, those to come included; tell whether all that are there have them."""
         self._serial += 1
-        plugin = DataCredentials(self._serial, {credential.kind: credential.content for credential in found})
+        contents = {credential.kind: credential.content for credential in found}
+        plugin = DataCredentials(self._serial, contents)
+        done = await asyncio.gather(*(self._push_to(scheduler, plugin) for scheduler in list(schedulers)))
+        if not all(done):
+            return False
+        for credential in found:
+            logger.info("workers have the %s of %s, good until %s", credential.kind, credential.source, credential.ends)
+        return True
+
+    async def _push_to(self, scheduler: Scheduler, plugin: DataCredentials) -> bool:
         try:
             async with asyncio.timeout(PUSH_SECONDS):
-                answers: dict[str, Any] = await self._scheduler.register_worker_plugin(
+                answers: dict[str, Any] = await scheduler.register_worker_plugin(
                     None, dumps(plugin), name=plugin.name, idempotent=False
                 )
         except (OSError, TimeoutError) as error:  # a worker that is lost; it, or its successor, gets them next time
@@ -141,9 +163,7 @@ class DataAccess:
         for address, answer in answers.items():
             if answer.get("status") != "OK":
                 self._complain(f"The worker at {address} could not store the credentials for data: {_reason(answer)}.")
-        self._scheduler.log_event(PUSHED_TOPIC, {"serial": self._serial})
-        for credential in found:
-            logger.info("workers have the %s of %s, good until %s", credential.kind, credential.source, credential.ends)
+        scheduler.log_event(PUSHED_TOPIC, {"serial": self._serial})
         return True
 
     def _complain(self, message: str) -> None:
@@ -154,7 +174,8 @@ class DataAccess:
     def _announce(self, notices: Iterable[Notice]) -> None:
         for notice in notices:
             logger.warning("%s", notice.message)
-            self._scheduler.log_event(TOPIC, notice.event())
+            for scheduler in self._schedulers:
+                scheduler.log_event(TOPIC, notice.event())
 
 
 def _token(found: Sequence[Credential]) -> Credential | None:

@@ -17,3 +17,7 @@ class PoolError(CasabinderError):
 
 class SessionError(CasabinderError):
     """There is no Dask session to talk to, or it failed to start."""
+
+
+class WorkerError(CasabinderError):
+    """This worker of a batch job can't work."""

@@ -21,13 +21,21 @@ from typing import TYPE_CHECKING
 
 from casabinder_runtime.control import SessionControl
 from casabinder_runtime.data_push import DataAccess
-from casabinder_runtime.errors import CasabinderError
+from casabinder_runtime.errors import CasabinderError, SessionError
 from casabinder_runtime.identity import IDENTITY_FILE, Identity, read_identity
+from casabinder_runtime.left_behind import forget, hold
 from casabinder_runtime.openssl_errors import clear_errors_before_use
 from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig, make_pool
 from casabinder_runtime.pools.pool import Pool, SessionContext
 from casabinder_runtime.ports import DASHBOARD_PORT, LOOPBACK, SCHEDULER_PORT, first_free_port
-from casabinder_runtime.session_directory import SessionRecord, SessionStatus, write_record, write_status
+from casabinder_runtime.separate import SeparateClusters
+from casabinder_runtime.session_directory import (
+    RECORD,
+    SessionRecord,
+    SessionStatus,
+    write_record,
+    write_status,
+)
 from casabinder_runtime.tls import TlsFiles, create_session_certificates
 from casabinder_runtime.workplace import add_repository
 
@@ -76,25 +84,41 @@ async def run(options: SessionOptions, pool: Pool, token_command: Sequence[str] 
     identity = read_identity(options.identity_file)
     add_repository(options.repository)
     tls = create_session_certificates(options.directory)
+    hold(options.directory)
+    forget(options.directory)
     try:
         port = first_free_port(options.port, host=LOOPBACK if pool.address == LOOPBACK else "")
+        if pool.contact and port != SCHEDULER_PORT:
+            raise SessionError(
+                f"port {SCHEDULER_PORT} of this notebook is taken, and workers reach its Dask scheduler by no other: "
+                "stop what listens there, and restart the server"
+            )
         dashboard_port = first_free_port(options.dashboard_port, but=frozenset({port}))
         context = SessionContext(
-            identity.env_id, options.identity_file, options.repository, tls, pool.address, port, dashboard_port
+            env_id=identity.env_id,
+            identity_file=options.identity_file,
+            repository=options.repository,
+            tls=tls,
+            host=pool.address,
+            port=port,
+            dashboard_port=dashboard_port,
+            contact=pool.contact,
         )
         async with pool.make_cluster(context) as cluster:
-            await _announce(options, identity, tls, pool, cluster)
+            separate = SeparateClusters(pool, context)
+            control, record = await _announce(options, identity, tls, separate.share(), cluster)
             data = DataAccess(cluster.scheduler, token_command)
             await data.look()  # before there is a worker that would read without
+            await separate.start(cluster.scheduler, control, record, data)
             cluster.scale(pool.workers)
             looking = asyncio.create_task(data.run())
             await stop.wait()
             logger.info("session is told to stop")
             looking.cancel()
-            (options.directory / "cluster.json").unlink()
+            (options.directory / RECORD).unlink()
             cluster.shutdown_on_close = False
             async with asyncio.timeout(CLOSE_SECONDS):
-                await cluster.close()
+                await asyncio.gather(separate.close(), cluster.close())
     finally:
         for path in [*options.directory.glob("*.pem"), *options.directory.glob("*.key")]:
             path.unlink()
@@ -102,7 +126,7 @@ async def run(options: SessionOptions, pool: Pool, token_command: Sequence[str] 
 
 async def _announce(
     options: SessionOptions, identity: Identity, tls: TlsFiles, pool: Pool, cluster: SpecCluster
-) -> None:
+) -> tuple[SessionControl, SessionRecord]:
     """Take control of the scheduler, then publish where it is."""
     scheduler = cluster.scheduler
     message = ""
@@ -128,6 +152,7 @@ async def _announce(
     await control.state()
     write_record(options.directory, record)
     logger.info("scheduler at %s, dashboard on port %s", record.address, record.dashboard_port)
+    return control, record
 
 
 def _stop_event(stop_with_stdin: bool) -> asyncio.Event:

@@ -8,6 +8,9 @@ Pythons, so nothing beyond the standard library is imported here.
         cluster.json            ``SessionRecord``; appears when the scheduler listens
         status.json             ``SessionStatus``; rewritten at each change
         session.log             what the session process says
+        logs/                   what ended workers wrote (see ``worker_logs``)
+        clusters/2/             the same two files of a separate cluster (see ``separate``)
+        jobs, lock              for the next session, should this one be killed (see ``left_behind``)
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 SESSION_VARIABLE = "CASABINDER_SESSION"
 PREFIX = "session-"
 LOG = "session.log"
+RECORD = "cluster.json"
+CLUSTERS = "clusters"
 STARTUP_SECONDS = 60.0
 
 State = Literal["starting", "running", "failed", "stopped"]
@@ -95,7 +100,7 @@ def find_session_directory(environment: Mapping[str, str] = os.environ) -> Path:
     told = environment.get(SESSION_VARIABLE)
     if told:
         return Path(told)
-    running = sorted(path.parent for path in secrets_directory(environment).glob(f"{PREFIX}*/cluster.json"))
+    running = sorted(path.parent for path in secrets_directory(environment).glob(f"{PREFIX}*/{RECORD}"))
     if not running:
         raise SessionError(
             "this notebook was launched without Dask workers: launch it with workers, "
@@ -110,9 +115,15 @@ def find_session_directory(environment: Mapping[str, str] = os.environ) -> Path:
 def read_record(directory: Path) -> SessionRecord | None:
     """Return the session's record, or nothing if its scheduler does not listen yet (or any more)."""
     try:
-        return SessionRecord(**json.loads((directory / "cluster.json").read_text(encoding="utf-8")))
+        return SessionRecord(**json.loads((directory / RECORD).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+
+
+def read_records(directory: Path) -> list[SessionRecord]:
+    """Return the records of all clusters of a session whose schedulers listen, the first cluster's first."""
+    places = [directory, *sorted((directory / CLUSTERS).glob("*"))]
+    return [record for record in map(read_record, places) if record is not None]
 
 
 def read_status(directory: Path) -> SessionStatus:
@@ -125,7 +136,7 @@ def read_status(directory: Path) -> SessionStatus:
 
 def write_record(directory: Path, record: SessionRecord) -> None:
     """Publish the record."""
-    _replace(directory / "cluster.json", asdict(record))
+    _replace(directory / RECORD, asdict(record))
 
 
 def write_status(directory: Path, status: SessionStatus) -> None:

@@ -6,6 +6,7 @@ In a real browser, against the real JupyterHub, proxy, Docker Engine, registry a
 from __future__ import annotations
 
 import json
+import logging
 import re
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Response
 
     from tests.testbed.facility import RunningFacility
 
 pytestmark = pytest.mark.integration
+
+logger = logging.getLogger(__name__)
 
 PATIENCE = 180_000  # milliseconds
 CELLS = (
@@ -58,14 +61,26 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, anonymous: RunningFacility, tmp_path: Path) -> Iterator[Page]:
-    """A page of the facility; what it looked like at the end is kept in the test's directory."""
+    """A page of the facility; what it looked like at the end is kept in the test's directory.
+
+    Requests that came to nothing are logged, for a test that fails. JupyterLab waits for ever when its style sheet
+    does not come, which happened once on a machine that was very busy: the page is then loaded again, as anybody would.
+    """
     context = browser.new_context(base_url=anonymous.url, viewport={"width": 1280, "height": 900})
     context.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
+    context.on("requestfailed", lambda request: logger.warning("%s: %s", request.url, request.failure))
+    context.on("response", _log_if_refused)
     page = context.new_page()
+    page.add_locator_handler(page.get_by_role("dialog", name="Error Loading Theme"), lambda: page.reload())
     yield page
     page.screenshot(path=tmp_path / "end.png")
     context.close()
+
+
+def _log_if_refused(response: Response) -> None:
+    if response.status >= 400:
+        logger.warning("%s: status %s", response.url, response.status)
 
 
 def test_from_a_pasted_address_to_dask_workers_and_back(

@@ -7,7 +7,11 @@ A pool is asked for by ``CASABINDER_POOL``, a JSON object::
     {"kind": "htcondor", "workers": 2, "maximum": 20, "cores": 1, "memory": "2GiB", "disk": "4GiB",
      "image": "registry.example.org/casabinder/x:0123456789abcdef", "universe": "docker", "network": "host",
      "collector": "cm.example.org:9618", "schedd": "facility@example.org", "trust_domain": "example.org",
-     "address": "192.0.2.10", "accounting_group": "", "requirements": "", "keep_claim_seconds": 600, "directives": {}}
+     "address": "192.0.2.10", "contact": "tls://192.0.2.10:30417", "accounting_group": "", "requirements": "",
+     "keep_claim_seconds": 600, "directives": {}, "gpus": 0, "cuda_driver": ""}
+
+``contact`` is where workers reach the scheduler, which then listens at its usual port here; left out, it is
+``address`` with the port that it has found.
 
 ``kind``, ``workers`` (at the start) and ``maximum`` (the session's limit; left out: none) mean the same in every pool;
 the rest belongs to the kind. In any of them there may be::

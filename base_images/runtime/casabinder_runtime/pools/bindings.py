@@ -5,8 +5,9 @@ not answer, and are configured through the environment of their process; in a pr
 the scheduler's event loop nor the end of a session.
 
 Requests: ``{"do": "submit", "text": ...}``, ``{"do": "query", "constraint": ..., "attributes": [...]}``,
-``{"do": "remove", "constraint": ...}``. Answers: ``{"result": ...}``, or ``{"error": message, "reached": bool}`` with
-whether the collector listens at all.
+``{"do": "remove", "constraint": ...}``, ``{"do": "retrieve", "constraint": ...}``. Answers: ``{"result": ...}``, or
+``{"error": message, "reached": bool}`` with whether the collector listens at all. Jobs are submitted from this process'
+working directory, so that is where their output is brought.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Queue:
             "submit": self._submit,
             "query": self._query,
             "remove": self._remove,
+            "retrieve": self._retrieve,
         }
         arguments = {name: value for name, value in request.items() if name != "do"}
         try:
@@ -87,10 +89,15 @@ class Queue:
             {name: ad[name] for name in attributes if isinstance(ad.get(name), str | int | float | bool)} for ad in ads
         ]
 
-    def _remove(self, constraint: str) -> None:
+    def _remove(self, constraint: str) -> int:
+        """Remove jobs; return how many there were."""
         import htcondor2
 
-        self._schedd().act(htcondor2.JobAction.Remove, constraint, "the Dask session has no more use for it")
+        done = self._schedd().act(htcondor2.JobAction.Remove, constraint, "the Dask session has no more use for it")
+        return int(done["TotalSuccess"])
+
+    def _retrieve(self, constraint: str) -> None:
+        self._schedd().retrieve(constraint)
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ again: Dask would lose the error in a task that nobody waits for.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ from distributed import Security
 from distributed.core import Status
 
 from casabinder_runtime.errors import PoolError
-from casabinder_runtime.pools.queue_watch import QueueWatch
+from casabinder_runtime.left_behind import job_names
+from casabinder_runtime.pools.queue_watch import RETRY_SECONDS, QueueWatch
 from casabinder_runtime.pools.submission import WorkerIdentity, describe, submit_text
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class WorkerJob(HTCondorJob):
         )
         self.cluster_id: int | None = None
         self.problem = ""
+        self.lost = False  # it can't end by itself any more
         self.tried = 0.0
 
     def job_script(self) -> str:
@@ -74,14 +76,13 @@ class WorkerJob(HTCondorJob):
             self.job_id = f"{self.cluster_id}.0"
 
     async def close(self) -> None:
-        """Remove the job from the queue."""
+        """Let the worker go; at the session's end all jobs are removed together."""
         if self.status == Status.closed:
             return
         self.status = Status.closed
-        if self.cluster_id is not None:
-            # Without the queue nothing can be removed: the worker ends by itself once its scheduler is gone.
-            with contextlib.suppress(PoolError):
-                await self._schedd.remove(self.cluster_id)
+        cluster = self._cluster and self._cluster()  # Dask sets it on what it has created
+        if self.cluster_id is not None and cluster is not None and not cluster.ending:
+            cluster.watch.let_go(self)
 
 
 class PoolCluster(HTCondorCluster):
@@ -89,12 +90,16 @@ class PoolCluster(HTCondorCluster):
 
     job_cls = WorkerJob  # type: ignore[assignment]  # a narrower class
 
-    def __init__(self, schedd: Schedd, shape: WorkerShape, **options: Any) -> None:
+    def __init__(
+        self, schedd: Schedd, shape: WorkerShape, logs: Path, left_behind: Sequence[Path], **options: Any
+    ) -> None:
         self._schedd = schedd
+        self._left_behind = left_behind
+        self.ending = False
         self._numbers = itertools.count()
-        self._watching: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         super().__init__(schedd=schedd, shape=shape, **options)
-        self.watch = QueueWatch(self, schedd, shape)
+        self.watch = QueueWatch(self, schedd, shape, logs)
 
     def _get_worker_security(self, security: Security) -> Security:  # noqa: ARG002  # dask-jobqueue calls it
         """Return the TLS files under the names that they have in the job's working directory."""
@@ -108,13 +113,34 @@ class PoolCluster(HTCondorCluster):
 
     async def _start(self) -> None:
         await super()._start()
-        if self._watching is None:
-            self._watching = asyncio.create_task(self.watch.run())
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self.watch.run()), asyncio.create_task(self._end_left_behind())]
+
+    async def _end_left_behind(self) -> None:
+        """Remove the jobs of earlier sessions that were killed, as soon as HTCondor lets it be done, and say so."""
+        ended = 0
+        for directory in self._left_behind:
+            for name in job_names(directory):
+                ended += await self._remove_session(name)
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        if ended:
+            workers = "1 worker" if ended == 1 else f"{ended} workers"
+            self.watch.say(f"{workers} of this notebook's earlier session {'was' if ended == 1 else 'were'} ended")
+
+    async def _remove_session(self, name: str) -> int:
+        while True:
+            try:
+                return await self._schedd.remove_session(name)
+            except PoolError as error:
+                logger.warning("the jobs of an earlier session are not removed yet: %s", error)
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        self.ending = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await super()._close()
         try:
             await self._schedd.remove()

@@ -28,6 +28,7 @@ class LocalPool:
     environment: Mapping[str, str] = field(default_factory=dict)
     kind: str = "local"
     address: str = LOOPBACK
+    contact: str = ""
 
     @classmethod
     def from_config(cls, config: PoolConfig) -> LocalPool:
@@ -56,7 +57,7 @@ class LocalPool:
             worker={"cls": Nanny, "options": self.worker_options(session)},
             security=session.tls.security("scheduler", "worker", "client"),
             asynchronous=True,
-            name="casabinder-local",
+            name=f"casabinder-local{session.label}",
         )
 
     def notes(self, cluster: SpecCluster) -> list[str]:  # noqa: ARG002  # other pools look at theirs

@@ -30,10 +30,16 @@ logger = logging.getLogger(__name__)
 
 SUBMIT_SECONDS = 30.0
 CALL_SECONDS = 8.0
+RETRIEVE_SECONDS = 15.0
+SIGNALS = 128  # added to a signal's number it is the exit status of what the signal ended
+_KILL = 9
+# A schedd that is ending, has ended, or is another one than before: it forgot the keys agreed on (condor_secman.cpp).
+_BROKEN = ("SECMAN:2003", "SECMAN:2004", "SECMAN:2007")
 SPOOLING = 16  # the code of the hold in which a job waits for its input files
 
-JobState = Literal["submitted", "idle", "running", "held", "ended"]
-_STATES: dict[int, JobState] = {1: "idle", 2: "running", 5: "held", 6: "running", 7: "running"}
+JobState = Literal["submitted", "idle", "fetching", "running", "leaving", "held", "ended"]
+_COMPLETED = 4
+_STATES: dict[int, JobState] = {1: "idle", 2: "running", 5: "held", 6: "leaving", 7: "running"}
 _ATTRIBUTES = [
     "ClusterId",
     "JobStatus",
@@ -46,34 +52,65 @@ _ATTRIBUTES = [
     "LastRejMatchTime",
     "EnteredCurrentStatus",
     "RemoveReason",
+    "VacateReason",
+    "RemoteHost",
+    "LastRemoteHost",
+    "JobCurrentStartDate",
+    "JobCurrentStartExecutingDate",
+    "BytesSent",
     WORKER_ATTRIBUTE,
 ]
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A worker's job as the queue has it; ``reason`` says why it is held, has ended, or finds no slot."""
+    """A worker's job as the queue has it.
+
+    ``reason`` says why it is held, has ended, or finds no slot; ``vacated`` why it was sent away from its last node.
+    ``started`` is when it was last given to a node (seconds, Unix), which tells one run from the next; ``since`` when
+    its state began. ``status`` is the exit status of one that ended by itself, ``output`` the bytes that it left.
+    """
 
     cluster: int
     worker: str
     state: JobState
     reason: str = ""
+    node: str = ""
+    started: int = 0
+    since: int = 0
+    vacated: str = ""
+    status: int | None = None
+    output: int = 0
 
     @classmethod
     def parse(cls, ad: Mapping[str, Any]) -> QueuedJob:
         """Read a job's ClassAd."""
         status = int(ad["JobStatus"])
         state = _STATES.get(status, "ended")
+        started, since = int(ad.get("JobCurrentStartDate", 0)), int(ad.get("EnteredCurrentStatus", 0))
         reason = ""
+        if state == "running" and ad.get("JobCurrentStartExecutingDate", 0) < started:
+            state = "fetching"  # HTCondor calls a job running before its node has the image
         if state == "held" and ad.get("HoldReasonCode") == SPOOLING:
             state = "submitted"
         elif state == "held":
             reason = str(ad.get("HoldReason", "HTCondor gives no reason"))
-        elif state == "idle" and ad.get("LastRejMatchTime", 0) >= ad.get("EnteredCurrentStatus", 0):
+        elif state == "idle" and ad.get("LastRejMatchTime", 0) >= since:
             reason = str(ad.get("LastRejMatchReason", ""))
         elif state == "ended":
             reason = _how_it_ended(ad)
-        return cls(int(ad["ClusterId"]), str(ad.get(WORKER_ATTRIBUTE, "")), state, reason)
+        return cls(
+            cluster=int(ad["ClusterId"]),
+            worker=str(ad.get(WORKER_ATTRIBUTE, "")),
+            state=state,
+            reason=reason,
+            node=_node(str(ad.get("RemoteHost") or ad.get("LastRemoteHost") or "")),
+            started=started,
+            since=since,
+            vacated=str(ad.get("VacateReason", "")),
+            status=_exit_status(ad) if status == _COMPLETED else None,
+            output=int(ad.get("BytesSent", 0)),
+        )
 
 
 @dataclass(frozen=True)
@@ -121,11 +158,12 @@ class ScheddAddress:
 
 
 class Schedd:
-    """One session's jobs in a schedd's queue. Calls wait for each other."""
+    """One session's jobs in a schedd's queue; their output goes to ``outputs``. Calls wait for each other."""
 
-    def __init__(self, address: ScheddAddress, session: str) -> None:
+    def __init__(self, address: ScheddAddress, session: str, outputs: Path) -> None:
         self.address = address
-        self._session = f'{SESSION_ATTRIBUTE} == "{session}"'
+        self._outputs = outputs
+        self._session = session_constraint(session)
         self._lock = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
 
@@ -152,8 +190,23 @@ class Schedd:
         Raises:
             PoolError: HTCondor did not do it.
         """
-        constraint = self._session if cluster is None else f"{self._session} && ClusterId == {cluster}"
-        await self._call(CALL_SECONDS, do="remove", constraint=constraint)
+        await self._call(CALL_SECONDS, do="remove", constraint=self._which(cluster))
+
+    async def retrieve(self, cluster: int) -> None:
+        """Fetch the output files of a job that has ended or is held.
+
+        Raises:
+            PoolError: HTCondor does not give them.
+        """
+        await self._call(RETRIEVE_SECONDS, do="retrieve", constraint=self._which(cluster))
+
+    async def remove_session(self, session: str) -> int:
+        """Remove the jobs of another session of this user; return how many there were.
+
+        Raises:
+            PoolError: HTCondor did not do it.
+        """
+        return int(await self._call(CALL_SECONDS, do="remove", constraint=session_constraint(session)))
 
     async def close(self) -> None:
         """End the child process."""
@@ -162,6 +215,9 @@ class Schedd:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+    def _which(self, cluster: int | None) -> str:
+        return self._session if cluster is None else f"{self._session} && ClusterId == {cluster}"
 
     async def _call(self, seconds: float, **request: Any) -> Any:
         async with self._lock:
@@ -192,6 +248,7 @@ class Schedd:
                 stdin=PIPE,
                 stdout=PIPE,
                 env={**os.environ, **self.address.environment()},
+                cwd=self._outputs,  # where HTCondor brings what a job wrote: to where it was submitted
                 limit=2**24,  # bytes of one answer: a queue of thousands of jobs
             )
         assert self._process.stdin is not None  # noqa: S101  # both are pipes
@@ -205,9 +262,14 @@ class Schedd:
 
 
 def explain(message: str, address: ScheddAddress, *, reached: bool) -> str:
-    """Return one sentence for an error of the bindings; ``reached`` is whether the collector listens."""
+    """Return one sentence for an error of the bindings; ``reached`` is whether the collector listens.
+
+    What can't be reached has the same sentence each time, so that it is said once; the log has the bindings' words.
+    """
     if not reached:
-        return f"HTCondor's collector {address.collector} can't be reached: {message}"
+        return f"HTCondor's collector {address.collector} can't be reached"
+    if any(code in message for code in _BROKEN):
+        return f"HTCondor's schedd {address.name} can't be reached"
     if "AUTHENTICATE:" in message or "SECMAN:" in message or "authoriz" in message.lower():
         return f"HTCondor's schedd {address.name} does not accept this session's token: {message}"
     if "knows no schedd" in message:
@@ -216,13 +278,34 @@ def explain(message: str, address: ScheddAddress, *, reached: bool) -> str:
         # It listens and yet there is no communication: the two did not agree on who the session is.
         return f"HTCondor's collector {address.collector} does not accept this session's token: {message}"
     if "connect" in message.lower():
-        return f"HTCondor's schedd {address.name} can't be reached: {message}"
+        return f"HTCondor's schedd {address.name} can't be reached"
     return f"HTCondor's schedd {address.name} refused: {message}"
+
+
+def session_constraint(session: str) -> str:
+    """Return the expression that is true of a session's jobs.
+
+    Raises:
+        PoolError: it is no name of a session.
+    """
+    if not session.isalnum():
+        raise PoolError(f"{session!r} is not the name of a session")
+    return f'{SESSION_ATTRIBUTE} == "{session}"'
 
 
 def _how_it_ended(ad: Mapping[str, Any]) -> str:
     if "RemoveReason" in ad:
-        return str(ad["RemoveReason"])
-    if ad.get("ExitBySignal"):
-        return f"signal {ad.get('ExitSignal', 'unknown')}"
-    return f"exit status {ad.get('ExitCode', 'unknown')}"
+        return f"was removed from the queue ({ad['RemoveReason']})"
+    status, signal = ad.get("ExitCode", "unknown"), ad.get("ExitSignal", "unknown")
+    by_signal = bool(ad.get("ExitBySignal"))
+    killed = " (it was killed)" if (signal == _KILL if by_signal else status == SIGNALS + _KILL) else ""
+    return f"ended by signal {signal}{killed}" if by_signal else f"ended with status {status}{killed}"
+
+
+def _exit_status(ad: Mapping[str, Any]) -> int | None:
+    return None if ad.get("ExitBySignal") or "ExitCode" not in ad else int(ad["ExitCode"])
+
+
+def _node(host: str) -> str:
+    """Return the node of a slot such as ``slot1_1@node2@testbed`` or ``slot1@node2.example.org``."""
+    return host.split("@")[1].split(".")[0] if "@" in host else host

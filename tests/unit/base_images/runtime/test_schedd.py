@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from casabinder_runtime.errors import PoolError
-from casabinder_runtime.pools.schedd import QueuedJob, Schedd, ScheddAddress, explain
+from casabinder_runtime.pools.schedd import QueuedJob, Schedd, ScheddAddress, explain, session_constraint
 
 from tests.testbed.notebook_server import RUNTIME
 
@@ -68,14 +68,44 @@ def test_only_the_sessions_token_is_used_and_everything_is_encrypted(address: Sc
         ({"JobStatus": 2}, "running", ""),
         ({"JobStatus": 5, "HoldReasonCode": 16, "HoldReason": "Spooling input data files"}, "submitted", ""),
         ({"JobStatus": 5, "HoldReasonCode": 1, "HoldReason": "by alice"}, "held", "by alice"),
-        ({"JobStatus": 4, "ExitBySignal": False, "ExitCode": 137}, "ended", "exit status 137"),
-        ({"JobStatus": 4, "ExitBySignal": True, "ExitSignal": 9}, "ended", "signal 9"),
-        ({"JobStatus": 3, "RemoveReason": "via condor_rm"}, "ended", "via condor_rm"),
+        ({"JobStatus": 4, "ExitBySignal": False, "ExitCode": 137}, "ended", "ended with status 137 (it was killed)"),
+        ({"JobStatus": 4, "ExitBySignal": True, "ExitSignal": 9}, "ended", "ended by signal 9 (it was killed)"),
+        ({"JobStatus": 3, "RemoveReason": "via condor_rm"}, "ended", "was removed from the queue (via condor_rm)"),
     ],
 )
 def test_a_jobs_ad_says_how_its_worker_fares(ad: dict[str, object], state: str, reason: str) -> None:
     job = QueuedJob.parse({"ClusterId": 7, "CasabinderWorker": "w-0", "EnteredCurrentStatus": 10, **ad})
-    assert job == QueuedJob(7, "w-0", state, reason)  # type: ignore[arg-type]  # mypy sees a str
+    assert (job.cluster, job.worker, job.state, job.reason) == (7, "w-0", state, reason)
+
+
+def test_a_jobs_ad_says_where_it_runs_since_when_and_what_it_left() -> None:
+    ad = {
+        "ClusterId": 7,
+        "CasabinderWorker": "w-0",
+        "JobStatus": 4,
+        "ExitBySignal": False,
+        "ExitCode": 1,
+        "EnteredCurrentStatus": 30,
+        "JobCurrentStartDate": 20,
+        "LastRemoteHost": "slot1_1@node2.example.org",
+        "BytesSent": 12.0,
+    }
+    assert QueuedJob.parse(ad) == QueuedJob(7, "w-0", "ended", "ended with status 1", "node2", 20, 30, "", 1, 12)
+    away = {"JobStatus": 1, "VacateReason": "Job vacated by schedd", "LastRemoteHost": "slot1_1@node1@testbed"}
+    job = QueuedJob.parse({**ad, **away})
+    assert (job.state, job.node, job.vacated, job.status) == ("idle", "node1", "Job vacated by schedd", None)
+
+
+def test_a_job_runs_once_its_node_has_the_image() -> None:
+    ad = {"ClusterId": 7, "JobStatus": 2, "JobCurrentStartDate": 20, "JobCurrentStartExecutingDate": 9}
+    assert QueuedJob.parse(ad).state == "fetching"
+    assert QueuedJob.parse({**ad, "JobCurrentStartExecutingDate": 25}).state == "running"
+
+
+def test_the_name_of_a_session_is_no_expression() -> None:
+    assert session_constraint("a1b2") == 'CasabinderSession == "a1b2"'
+    with pytest.raises(PoolError, match="is not the name of a session"):
+        session_constraint('x" || true || "')
 
 
 @pytest.mark.parametrize(
@@ -84,6 +114,11 @@ def test_a_jobs_ad_says_how_its_worker_fares(ad: dict[str, object], state: str, 
         ("AUTHENTICATE:1003:Failed", "does not accept this session's token: AUTHENTICATE:1003:Failed"),
         ("the collector c:1 knows no schedd s", "HTCondor: the collector c:1 knows no schedd s"),
         ("Failed to connect to <127.0.0.1:9>", "schedd facility@testbed can't be reached"),
+        (
+            "Failed to fetch ads, errmsg=SECMAN:2004:Server rejected our session id",
+            "schedd facility@testbed can't be reached",
+        ),
+        ('SECMAN:2010:Received "DENIED" from server', "does not accept this session's token: SECMAN:2010"),
         ("Failed communication with collector.", "collector 127.0.0.1:9 does not accept this session's token: Failed"),
         ("Queue is full", "schedd facility@testbed refused: Queue is full"),
     ],
@@ -96,7 +131,7 @@ def test_a_collector_that_is_not_there_is_one_sentence(address: ScheddAddress, m
     monkeypatch.setenv("PYTHONPATH", str(RUNTIME))
 
     async def ask() -> None:
-        schedd = Schedd(address, "a1b2c3")
+        schedd = Schedd(address, "a1b2c3", address.token.parent)
         try:
             await schedd.jobs()
         finally:

@@ -35,8 +35,8 @@ when_to_transfer_output = ON_EXIT
 transfer_input_files = /run/casabinder/s/ca.pem, /run/casabinder/s/worker.key
 encrypt_input_files = /run/casabinder/s/ca.pem, /run/casabinder/s/worker.key
 transfer_output_files = ""
-output = worker.out
-error = worker.err
+output = casabinder-htcondor-0.out
+error = casabinder-htcondor-0.err
 request_cpus = 2
 request_memory = 2862MB
 request_disk = 4194304KB
@@ -45,7 +45,7 @@ job_max_vacate_time = 60
 on_exit_hold = (ExitBySignal =?= False) && (ExitCode =?= 78)
 on_exit_hold_reason = "the worker's image does not hold the environment 5ca1ab1e5ca1ab1e"
 on_exit_hold_subcode = 78
-leave_in_queue = JobStatus == 4 && time() - CompletionDate < 3600
+leave_in_queue = JobStatus == 4 && time() - CompletionDate < 600
 periodic_remove = JobStatus == 5 && HoldReasonCode =!= 16 && time() - EnteredCurrentStatus > 3600
 batch_name = casabinder-a1b2c3
 MY.CasabinderEnvId = "5ca1ab1e5ca1ab1e"
@@ -71,23 +71,99 @@ UNPACKED = PoolSite(
 )
 
 
-@pytest.mark.parametrize(("site", "universe"), [(SITE, DOCKER), (UNPACKED, CONTAINER)], ids=["docker", "container"])
-def test_the_description_is_what_it_always_was(site: PoolSite, universe: str) -> None:
-    assert submit_text(describe(WORKER, site, SHAPE, COMMAND, FILES)) == f"{universe}{COMMON}queue\n"
+NAT = """\
+universe = docker
+docker_image = registry.example.org/casabinder/x:0123456789abcdef
+docker_override_entrypoint = True
+docker_network_type = nat
+container_service_names = dask
+dask_container_port = 8788
+"""
+SIF = """\
+universe = container
+container_image = /shared/sif/0123456789abcdef.sif
+container_target_dir = /srv/job
+transfer_container = False
+"""
+FETCHED_SIF = """\
+universe = container
+container_image = osdf:///casabinder/0123456789abcdef.sif
+container_target_dir = /srv/job
+"""
+PULLED = """\
+universe = container
+container_image = docker://registry.example.org/casabinder/x:0123456789abcdef
+container_target_dir = /srv/job
+"""
+TWO_ENDS = """\
+on_exit_hold = (ExitBySignal =?= False) && (ExitCode =?= 78 || ExitCode =?= 79)
+on_exit_hold_reason = ifThenElse(ExitCode =?= 79, "HTCondor does not say which port of the node leads to the worker: \
+see its worker.err", "the worker's image does not hold the environment 5ca1ab1e5ca1ab1e")
+on_exit_hold_subcode = ExitCode
+"""
+ONE_END = """\
+on_exit_hold = (ExitBySignal =?= False) && (ExitCode =?= 78)
+on_exit_hold_reason = "the worker's image does not hold the environment 5ca1ab1e5ca1ab1e"
+on_exit_hold_subcode = 78
+"""
+GPUS = "request_gpus = 2\ngpus_minimum_runtime = 12.4\n"
+DISK = "request_disk = 4194304KB\n"
+
+GOLDEN = {
+    "docker, host": (SITE, SHAPE, f"{DOCKER}{COMMON}"),
+    "docker, nat": (replace(SITE, network="nat"), SHAPE, f"{NAT}{COMMON.replace(ONE_END, TWO_ENDS)}"),
+    "docker, GPUs": (
+        SITE,
+        replace(SHAPE, gpus=2, cuda_driver="12.4"),
+        f"{DOCKER}{COMMON.replace(DISK, DISK + GPUS)}",
+    ),
+    "container, unpacked directory": (UNPACKED, SHAPE, f"{CONTAINER}{COMMON}"),
+    "container, SIF": (replace(UNPACKED, image="/shared/sif/0123456789abcdef.sif"), SHAPE, f"{SIF}{COMMON}"),
+    "container, SIF that is fetched": (
+        replace(UNPACKED, image="osdf:///casabinder/0123456789abcdef.sif"),
+        SHAPE,
+        f"{FETCHED_SIF}{COMMON}",
+    ),
+    "container, registry": (replace(UNPACKED, image=f"docker://{SITE.image}"), SHAPE, f"{PULLED}{COMMON}"),
+    "keep-claim, accounting group, requirements, directives": (
+        replace(
+            SITE,
+            accounting_group="cms.alice",
+            requirements="HasCVMFS && OpSysMajorVer >= 9",
+            keep_claim_seconds=60,
+            directives={"require_gpus": "Capability >= 8.0", "MY.Project": '"cms"'},
+        ),
+        SHAPE,
+        DOCKER
+        + COMMON.replace("keep_claim_idle = 600", "keep_claim_idle = 60").replace("cms.other", "cms.alice")
+        + 'requirements = HasCVMFS && OpSysMajorVer >= 9\nrequire_gpus = Capability >= 8.0\nMY.Project = "cms"\n',
+    ),
+}
 
 
-@pytest.mark.parametrize("site", [SITE, UNPACKED], ids=["docker", "container"])
-def test_htcondors_own_library_reads_every_line(site: PoolSite) -> None:
-    description = describe(WORKER, site, SHAPE, COMMAND, FILES)
-    parsed = htcondor2.Submit(submit_text(description))
+@pytest.mark.parametrize(("site", "shape", "text"), GOLDEN.values(), ids=GOLDEN)
+def test_the_description_is_what_it_always_was(site: PoolSite, shape: WorkerShape, text: str) -> None:
+    assert submit_text(describe(WORKER, site, shape, COMMAND, FILES)) == f"{text}queue\n"
+
+
+@pytest.mark.parametrize(("site", "shape", "text"), GOLDEN.values(), ids=GOLDEN)
+def test_htcondors_own_library_reads_every_line(site: PoolSite, shape: WorkerShape, text: str) -> None:
+    description = describe(WORKER, site, shape, COMMAND, FILES)
+    parsed = htcondor2.Submit(text + "queue\n")
     assert {name.lower(): parsed[name] for name in parsed} == {
         name.lower(): value for name, value in description.items()
     }
 
 
-def test_a_sif_that_is_fetched_is_transferred() -> None:
-    description = describe(WORKER, replace(UNPACKED, image="docker://example.org/x:1"), SHAPE, COMMAND, FILES)
-    assert "transfer_container" not in description
+def test_what_htcondor_takes_for_a_directory_and_what_apptainer_does_not_know() -> None:
+    with pytest.raises(PoolError, match=r"HTCondor takes oras://example.org/x:1 for a directory: name a SIF file"):
+        replace(UNPACKED, image="oras://example.org/x:1")
+    with pytest.raises(PoolError, match="nat is for the docker universe"):
+        replace(UNPACKED, network="nat")
+
+
+def test_a_version_of_cuda_without_gpus_asks_for_nothing() -> None:
+    assert "gpus_minimum_runtime" not in describe(WORKER, SITE, replace(SHAPE, cuda_driver="12.4"), COMMAND, FILES)
 
 
 def test_arguments_keep_their_quotes() -> None:

@@ -1,0 +1,55 @@
+"""Brings the output of jobs that have ended, or are held, from the schedd into the session's directory.
+
+HTCondor transfers a job's output to the schedd when the job ends, and gives out none of a job that is sent away or
+removed (``ON_EXIT_OR_EVICT`` brings it to the spool, under names that ``retrieve`` does not know: 25.14). Such a worker
+hands over its log itself, while it has time; what it wrote besides, and all of a lost node's workers, is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from casabinder_runtime.errors import PoolError
+from casabinder_runtime.worker_logs import MOST_BYTES, add_log, error_file, keep_within_limits, last_words, take_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from casabinder_runtime.pools.schedd import QueuedJob, Schedd
+
+logger = logging.getLogger(__name__)
+
+MOST_FETCHED = 2**24  # bytes that one worker may have written
+
+
+class JobOutput:
+    """Output of a session's jobs, each fetched once for every time that it ran; ``directory`` is that of the logs."""
+
+    def __init__(self, schedd: Schedd, directory: Path) -> None:
+        self._schedd = schedd
+        self._directory = directory
+        self._fetched: set[tuple[int, int]] = set()
+
+    async def fetch(self, job: QueuedJob) -> str:
+        """Fetch a job's output, unless that was done; return the line with which it says why it ended, if it does."""
+        run = (job.cluster, job.started)
+        if run not in self._fetched and job.started:
+            self._fetched.add(run)
+            if job.output > MOST_FETCHED:
+                said = f"casabinder: {job.output} bytes of output are left in the pool: that is too much to fetch\n"
+                await asyncio.to_thread((self._directory / error_file(job.worker)).write_text, said)
+            else:
+                try:
+                    await self._schedd.retrieve(job.cluster)
+                    await asyncio.to_thread(take_in, self._directory, job.worker)
+                except PoolError as error:
+                    logger.warning("the output of worker %s could not be fetched: %s", job.worker, error)
+            await asyncio.to_thread(keep_within_limits, self._directory)
+        return await asyncio.to_thread(last_words, self._directory, job.worker)
+
+    async def farewell(self, worker: str, log: str) -> None:
+        """Take the log of a worker that must go."""
+        await asyncio.to_thread(add_log, self._directory, worker, log[-MOST_BYTES:])
+        await asyncio.to_thread(keep_within_limits, self._directory)
