@@ -25,8 +25,7 @@ from launcher.site_config import cache_directory
 from tests.testbed.condor.unpacked import unpacked
 from tests.testbed.git_repository import commit_files
 from tests.testbed.launching import engine_answers, kernel_of, open_facility
-from tests.testbed.pool import REMOVED, running_pool
-from tests.testbed.pool_session import running_pool_session
+from tests.testbed.pool_session import running_pool_session, session_jobs
 from tests.testbed.scitokens import Issuer
 from tests.testbed.xrootd import running_token_xrootd
 
@@ -92,10 +91,9 @@ class Analysis:
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPool]:
-    """A pool of two nodes."""
-    with running_pool(tmp_path_factory.mktemp("pool") / "pool") as running:
-        yield running
+def pool(session_pool: RunningPool) -> RunningPool:
+    """A pool of two nodes, which other modules use as well."""
+    return session_pool
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +153,7 @@ def analysis(
         "signing_key": "POOL",
         "user": pool.users[0],
         "memory": "1GiB",
-        "disk": "1GiB",
+        "disk": "20MiB",
     }
     (directory / "site.yaml").write_text(yaml.safe_dump(site))
     token = ISSUER.token(scope="read:/agc")
@@ -165,7 +163,7 @@ def analysis(
     finally:
         docker.stop(cache_directory(), [server.name])
         deadline = time.monotonic() + 60
-        while left := pool.queue(f"JobStatus != {REMOVED} && JobStatus != 4"):
+        while left := [ad for ad in session_jobs(pool) if ad["CasabinderEnvId"] == image.env_id]:
             assert time.monotonic() < deadline, left
             time.sleep(0.5)
 
@@ -227,7 +225,7 @@ def test_tokens_are_where_they_are_needed_and_nowhere_else(analysis: Analysis, p
     texts = {
         "ads of jobs": json.dumps(pool.queue()),
         "containers": engine("inspect", server, *workers),
-        "the server's log": engine("logs", server),
+        "the server's log": "\n".join(docker.logs(cache_directory(), server)),
         "the session's log": engine("exec", server, "sh", "-c", "cat /run/casabinder/session-*/session.log"),
         "environment and logs of the workers": json.dumps(
             analysis.run(
