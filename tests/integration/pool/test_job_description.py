@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from casabinder_runtime.pools.submission import PoolSite, WorkerIdentity, WorkerShape, describe
 
 from builder.container.engine import docker
 from launcher.cli import main
@@ -20,7 +22,7 @@ from launcher.pools.prepull import Prepulls, Tally, prepull
 from launcher.pools.site_pool import BatchPool
 from launcher.site_config import cache_directory, load_site
 from tests.testbed.launching import build_repository, engine_answers, open_facility
-from tests.testbed.pool import running_pool
+from tests.testbed.pool import IDLE, running_pool
 from tests.testbed.pool_session import running_pool_session
 
 if TYPE_CHECKING:
@@ -102,6 +104,61 @@ def test_no_slot_with_a_gpu_is_said(pool: RunningPool, bridge: str, image: Image
     assert ad["GPUsMinRuntime"] == 12040
     assert "countMatches(MY.RequireGPUs,TARGET.AvailableGPUs) >= RequestGPUs" in ad["Requirements"]
     assert "MaxSupportedVersion >= GPUsMinRuntime" in ad["RequireGPUs"]
+
+
+NOWHERE = 'FileSystemDomain == "nowhere"'
+NAME = "registry.example.org/casabinder/x:0123456789abcdef"
+DIRECTIVES = {"MY.Project": '"cms"', "concurrency_limits": "casabinder"}
+IN_DOCKER = PoolSite(NAME, requirements=NOWHERE)
+IN_APPTAINER = PoolSite("/cvmfs/unpacked.example.org/" + NAME, universe="container", requirements=NOWHERE)
+TAKEN: dict[str, tuple[PoolSite, dict[str, object], str]] = {
+    "host": (IN_DOCKER, {"DockerImage": NAME, "DockerNetworkType": "host", "KeepClaimIdle": 600}, "TARGET.HasDocker"),
+    "nat": (
+        replace(IN_DOCKER, network="nat"),
+        {"DockerNetworkType": "nat", "ContainerServiceNames": "dask", "dask_ContainerPort": 8788},
+        "TARGET.HasDocker",
+    ),
+    "account": (
+        replace(IN_DOCKER, accounting_group="cms.alice", keep_claim_seconds=60, directives=DIRECTIVES),
+        {"AcctGroup": "cms.alice", "KeepClaimIdle": 60, "Project": "cms", "ConcurrencyLimits": "casabinder"},
+        NOWHERE,
+    ),
+    "unpacked": (
+        IN_APPTAINER,
+        {"ContainerImage": IN_APPTAINER.image, "TransferContainer": False, "WantSandboxImage": True},
+        "TARGET.HasSandboxImage",
+    ),
+    "SIF": (
+        replace(IN_APPTAINER, image="/shared/sif/x.sif"),
+        {"TransferContainer": False, "WantSIF": True},
+        "TARGET.HasSIF",
+    ),
+    "fetched": (replace(IN_APPTAINER, image="osdf:///site/x.sif"), {"WantSIF": True}, '"osdf"'),
+    "registry": (
+        replace(IN_APPTAINER, image=f"docker://{NAME}"),
+        {"ContainerImage": f"docker://{NAME}", "WantDockerImage": True},
+        "TARGET.HasDockerURL",
+    ),
+}
+
+
+@pytest.mark.parametrize(("site", "attributes", "required"), TAKEN.values(), ids=TAKEN)
+def test_the_schedd_takes_a_description_for_what_it_is(
+    pool: RunningPool, tmp_path: Path, site: PoolSite, attributes: dict[str, object], required: str
+) -> None:
+    secret = tmp_path / "worker.key"
+    secret.touch()
+    worker = WorkerIdentity("w-0", "a1b2c3", "5ca1ab1e5ca1ab1e")
+    description = describe(worker, site, WorkerShape(1, 2**28, 2**20), "true", [secret])
+    job = pool.submit(description, directory=tmp_path)
+    try:
+        ad = pool.wait_for(job, IDLE)
+    finally:
+        pool.remove(job)
+    assert {name: ad.get(name) for name in attributes} == attributes
+    assert required in ad["Requirements"]
+    assert "TARGET.HasPerFileEncryption" in ad["Requirements"]
+    assert (ad["EncryptInputFiles"], ad["TransferExecutable"]) == (str(secret), False)
 
 
 @pytest.fixture

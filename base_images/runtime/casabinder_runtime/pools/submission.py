@@ -182,7 +182,9 @@ def _holds(worker: WorkerIdentity, site: PoolSite) -> dict[str, str]:
         statuses, reason = f"(ExitCode =?= {WRONG_IMAGE})", wrong
     else:
         statuses = f"(ExitCode =?= {WRONG_IMAGE} || ExitCode =?= {UNREACHABLE})"
-        unreachable = _string("HTCondor does not say which port of the node leads to the worker: see its worker.err")
+        unreachable = _string(
+            "HTCondor does not say which port of the node leads to the worker: does the image expose another (EXPOSE)?"
+        )
         reason = f"ifThenElse(ExitCode =?= {UNREACHABLE}, {unreachable}, {wrong})"
     return {
         "on_exit_hold": f"(ExitBySignal =?= False) && {statuses}",

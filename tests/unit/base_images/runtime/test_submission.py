@@ -98,7 +98,7 @@ container_target_dir = /srv/job
 TWO_ENDS = """\
 on_exit_hold = (ExitBySignal =?= False) && (ExitCode =?= 78 || ExitCode =?= 79)
 on_exit_hold_reason = ifThenElse(ExitCode =?= 79, "HTCondor does not say which port of the node leads to the worker: \
-see its worker.err", "the worker's image does not hold the environment 5ca1ab1e5ca1ab1e")
+does the image expose another (EXPOSE)?", "the worker's image does not hold the environment 5ca1ab1e5ca1ab1e")
 on_exit_hold_subcode = ExitCode
 """
 ONE_END = """\
