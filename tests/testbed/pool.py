@@ -205,18 +205,19 @@ class RunningPool:
         docker("start", f"{self.name}-node{number}")
         _wait(lambda: self._started().get(number, 0) > lost.get(number, 0), f"node {number} does not start", self)
 
+    def execute_directory(self, number: int) -> str:
+        """Return the directory of a node below which its jobs have theirs."""
+        return docker("volume", "inspect", "--format", "{{.Mountpoint}}", f"{self.name}-node{number}").strip()
+
     def fill_disk(self, number: int) -> None:
         """Fill a node's scratch disk, which must be its own (:class:`NodeShape`), until :meth:`empty_disk`."""
+        filling = f"{self.execute_directory(number)}/filling"
         with suppress(EngineError):  # that there is no space left is what is wanted
-            docker("exec", f"{self.name}-node{number}", "sh", "-c", f"cat /dev/zero > {self._filling(number)}")
+            docker("exec", f"{self.name}-node{number}", "sh", "-c", f"cat /dev/zero > {filling}")
 
     def empty_disk(self, number: int) -> None:
         """Give a node the space back that :meth:`fill_disk` took."""
-        docker("exec", f"{self.name}-node{number}", "rm", "--force", self._filling(number))
-
-    def _filling(self, number: int) -> str:
-        execute = docker("volume", "inspect", "--format", "{{.Mountpoint}}", f"{self.name}-node{number}").strip()
-        return f"{execute}/filling"
+        docker("exec", f"{self.name}-node{number}", "rm", "--force", f"{self.execute_directory(number)}/filling")
 
     def restart_schedd(self) -> None:
         """Kill the schedd and wait until its master has started another that answers; the queue is still there."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from casabinder_runtime.errors import WorkerError
 from casabinder_runtime.pools.submission import quoted_arguments
-from casabinder_runtime.session_directory import read_record
+from casabinder_runtime.session_directory import RECORD, read_record
 from casabinder_runtime.tls import create_session_certificates
 from casabinder_runtime.worker_failure import check_trust
 from distributed import Client
@@ -245,9 +245,18 @@ def test_a_session_that_was_killed_is_cleaned_up_after(
 
 
 def start_again(session: PoolSession, before: Path) -> None:
-    """Start the container of a session that was killed, and wait for its next session."""
-    docker("start", session.container)
-    wait_until(lambda: session.directory != before, session)
+    """Start the container of a session that was killed, and wait for its next session.
+
+    It is started again where others of this machine take its port between its look for a free one and its use.
+    """
+    record = f"session-*/{RECORD}"
+    wait_until(
+        lambda: (
+            bool(docker("start", session.container))
+            and any(path.parent != before for path in session.secrets.glob(record))
+        ),
+        session,
+    )
 
 
 def test_another_users_session_has_no_way_in(session: PoolSession, session_pool: RunningPool, tmp_path: Path) -> None:
@@ -285,7 +294,8 @@ def test_another_user_does_not_touch_jobs_nor_sees_what_is_in_them(
         session_pool.ask(as_alice, directory=tmp_path, token=bob)
     assert all(job["Owner"] == "bob" for job in session_pool.queue('Cmd == "/bin/sh" && CasabinderWorker is undefined'))
     # His job runs beside hers, on her node, where her key lies in a directory of her job.
-    look = "find $_CONDOR_SCRATCH_DIR/.. -name worker.key -exec cat {} + ; ls $_CONDOR_SCRATCH_DIR/../dir_* ; id -un"
+    hers = f"{session_pool.execute_directory(int(node.removeprefix('node')))}/dir_*/scratch"
+    look = f"cat {hers}/worker.key; find {hers} -name worker.key; ls {hers}; id -un"
     wanted = {"arguments": quoted_arguments(["-c", look]), "requirements": f'FileSystemDomain == "{node}"'}
     job = session_pool.submit(LOOKING | wanted, directory=tmp_path / "job", identity="bob")
     session_pool.wait_for(job, COMPLETED)

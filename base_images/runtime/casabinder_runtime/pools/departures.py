@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETIRE_SECONDS = 20.0  # to hand over results
+PER_LOOK = 10  # jobs that are seen off at once, so that nothing else has to wait
 LEAVE_SECONDS = 40.0  # from being told until the job is removed
 
 
@@ -55,6 +56,7 @@ class Departures:
             PoolError: HTCondor does not answer; what was not done is done the next time.
         """
         there = {job.cluster: job for job in jobs}
+        seen_off = 0
         for cluster, since in list(self._leaving.items()):
             job = there.get(cluster)
             if job is None:
@@ -62,6 +64,9 @@ class Departures:
                 continue
             if job.state in ("running", "leaving") and time.monotonic() - since < LEAVE_SECONDS:
                 continue
+            if seen_off == PER_LOOK:
+                return
+            seen_off += 1
             if job.state == "held" or job.status is not None:
                 await self._output.fetch(job)
             await self._schedd.remove(cluster)

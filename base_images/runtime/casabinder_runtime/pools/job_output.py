@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from casabinder_runtime.errors import PoolError
-from casabinder_runtime.worker_logs import MOST_BYTES, add_log, error_file, keep_within_limits, last_words, take_in
+from casabinder_runtime.worker_logs import MOST_BYTES, add_log, keep_within_limits, last_words, take_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,21 +32,26 @@ class JobOutput:
         self._directory = directory
         self._fetched: set[tuple[int, int]] = set()
 
-    async def fetch(self, job: QueuedJob) -> str:
-        """Fetch a job's output, unless that was done; return the line with which it says why it ended, if it does."""
+    async def fetch(self, job: QueuedJob) -> None:
+        """Fetch a job's output, unless that was done."""
         run = (job.cluster, job.started)
-        if run not in self._fetched and job.started:
-            self._fetched.add(run)
-            if job.output > MOST_FETCHED:
-                said = f"casabinder: {job.output} bytes of output are left in the pool: that is too much to fetch\n"
-                await asyncio.to_thread((self._directory / error_file(job.worker)).write_text, said)
-            else:
-                try:
-                    await self._schedd.retrieve(job.cluster)
-                    await asyncio.to_thread(take_in, self._directory, job.worker)
-                except PoolError as error:
-                    logger.warning("the output of worker %s could not be fetched: %s", job.worker, error)
-            await asyncio.to_thread(keep_within_limits, self._directory)
+        if run in self._fetched or not job.started:
+            return
+        self._fetched.add(run)
+        if job.output > MOST_FETCHED:
+            said = f"casabinder: {job.output} bytes of output are left in the pool: that is too much to fetch"
+            await asyncio.to_thread(add_log, self._directory, job.worker, said)
+        else:
+            try:
+                await self._schedd.retrieve(job.cluster)
+                await asyncio.to_thread(take_in, self._directory, job.worker)
+            except PoolError as error:
+                logger.warning("the output of worker %s could not be fetched: %s", job.worker, error)
+        await asyncio.to_thread(keep_within_limits, self._directory)
+
+    async def last_words(self, job: QueuedJob) -> str:
+        """Return the line in which a job says why it ended, if it does."""
+        await self.fetch(job)
         return await asyncio.to_thread(last_words, self._directory, job.worker)
 
     async def farewell(self, worker: str, log: str) -> None:

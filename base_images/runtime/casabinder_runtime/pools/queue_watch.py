@@ -188,10 +188,7 @@ class QueueWatch:
             Finding("not submitted", job.problem) for job in self._cluster.workers.values() if job.problem
         )
         self._try_again()
-        jobs = await self._schedd.jobs() if known or self._departures else []
-        if jobs and not self._answers:
-            self._answers = True
-            self.say(f"HTCondor's schedd {self._schedd.address.name} answers again")
+        jobs = await self._ask() if known or self._departures else []
         await self._departures.see_off(jobs)
         joined = self._joined()
         if joined - self._joined_once:
@@ -206,6 +203,13 @@ class QueueWatch:
                 await self._output.fetch(job)
         self._jobs, self._troubles = jobs, problems
         self._announce()
+
+    async def _ask(self) -> list[QueuedJob]:
+        jobs = await self._schedd.jobs()
+        if not self._answers:
+            self._answers = True
+            self.say(f"HTCondor's schedd {self._schedd.address.name} answers again")
+        return jobs
 
     async def farewell(self, worker: str, log: str) -> None:
         """Take the log of a worker that HTCondor sends away; of one that is there, since its name becomes a file's."""
@@ -246,7 +250,7 @@ class QueueWatch:
             fates[name] = await self._how_it_ended(ends.get(name))
         self._suspected = gone
         told = {}
-        for name in sorted(set(fates) & set(self._cluster.worker_spec)):
+        for name in sorted(set(fates) & set(self._cluster.worker_spec) & set(self._cluster.workers)):
             if name not in self._joined_once:
                 if self._fruitless >= PATIENCE:
                     continue
@@ -264,7 +268,7 @@ class QueueWatch:
             return "is lost (its job is gone from the queue)"
         if job.status is None:
             return job.reason
-        words = await self._output.fetch(job)
+        words = await self._output.last_words(job)
         return f"{job.reason}: {words}" if words and 0 < job.status < SIGNALS else job.reason
 
     def _start_another(self, name: str, *, lost: bool) -> None:

@@ -302,8 +302,11 @@ def _how_it_ended(ad: Mapping[str, Any]) -> str:
     return f"ended by signal {signal}{killed}" if by_signal else f"ended with status {status}{killed}"
 
 
-def _exit_status(ad: Mapping[str, Any]) -> int | None:
-    return None if ad.get("ExitBySignal") or "ExitCode" not in ad else int(ad["ExitCode"])
+def _exit_status(ad: Mapping[str, Any]) -> int:
+    """Return the exit status of a job that has ended, as a shell has it: of one that was killed it tells the signal."""
+    if ad.get("ExitBySignal"):
+        return SIGNALS + int(ad.get("ExitSignal", 0))
+    return int(ad.get("ExitCode", 0))
 
 
 def _node(host: str) -> str:

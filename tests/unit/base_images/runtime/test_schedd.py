@@ -91,6 +91,7 @@ def test_a_jobs_ad_says_where_it_runs_since_when_and_what_it_left() -> None:
         "BytesSent": 12.0,
     }
     assert QueuedJob.parse(ad) == QueuedJob(7, "w-0", "ended", "ended with status 1", "node2", 20, 30, "", 1, 12)
+    assert QueuedJob.parse({**ad, "ExitBySignal": True, "ExitSignal": 9}).status == 137
     away = {"JobStatus": 1, "VacateReason": "Job vacated by schedd", "LastRemoteHost": "slot1_1@node1@testbed"}
     job = QueuedJob.parse({**ad, **away})
     assert (job.state, job.node, job.vacated, job.status) == ("idle", "node1", "Job vacated by schedd", None)
