@@ -284,7 +284,7 @@ def _settings(definition: Definition) -> ImageSettings:
         command=("jupyter-lab", "--ip=0.0.0.0", "--port=8888", "--no-browser"),
         working_directory=image_files.REPO_DIR,
         user="1000:1000",
-        ports=("8888/tcp",),
+        # No port is exposed: HTCondor tells a job no forwarded port if there is one that is not (docker-api.cpp).
     )
 
 

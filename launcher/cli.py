@@ -77,7 +77,14 @@ def _parser() -> argparse.ArgumentParser:
         "--cpus", type=float, metavar="N", help="processors for server and workers (default: the site's)"
     )
     launch.add_argument("--memory", metavar="SIZE", help="memory for server and workers, as 4G (default: the site's)")
+    launch.add_argument("--gpus", type=_count, metavar="N", help="GPUs of each worker in a pool (default: the image's)")
     launch.add_argument("--port", type=int, metavar="PORT", help="port on this machine (default: any free one)")
+    for what in ("token", "proxy"):
+        launch.add_argument(
+            f"--data-{what}",
+            metavar="FILE|auto|none",
+            help=f"the {what} that data are read with: a file of mode 600, or found as usual (default: the site's)",
+        )
     launch.add_argument("--new", action="store_true", help="start another server even if this image runs already")
     launch.add_argument("--open", action="store_true", help="open it in a browser")
     launch.set_defaults(load=_launch)
@@ -86,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", help="say whether the site's pool and registry can be used; exit status 1 if not", parents=[common]
     )
     doctor.set_defaults(load=_doctor)
+
+    prepull = commands.add_parser(
+        "prepull", help="bring an image, or that of a repository, to the pool's nodes", parents=[common, building]
+    )
+    prepull.add_argument("--nodes", type=_count, metavar="N", help="to at most N nodes (default: the site's, or all)")
+    prepull.set_defaults(load=_prepull)
 
     ps = commands.add_parser("ps", help="list the notebook servers that run here", parents=[common])
     ps.set_defaults(load=_ps)
@@ -130,6 +143,11 @@ def _parser() -> argparse.ArgumentParser:
     rebase.add_argument("image", metavar="IMAGE")
     rebase.add_argument("--base", required=True, metavar="NAME", help="a base of the catalogue, or an image reference")
     rebase.set_defaults(load=_inspect("rebase_image"))
+
+    unpack = commands.add_parser("unpack", help="unpack an image into a directory, for Apptainer", parents=[common])
+    unpack.add_argument("image", metavar="IMAGE", help="HOST/NAME:TAG, HOST/NAME@DIGEST or oci:DIRECTORY:TAG")
+    unpack.add_argument("directory", type=Path, metavar="DIRECTORY", help="which must not be there yet")
+    unpack.set_defaults(load=_unpack)
 
     base = commands.add_parser("base", help="list, show, lock, build and push base images")
     bases = base.add_subparsers(dest="base_command", required=True, metavar="COMMAND")
@@ -232,6 +250,18 @@ def _doctor() -> Command:
     from launcher.doctor_commands import examine_site
 
     return examine_site
+
+
+def _prepull() -> Command:
+    from launcher.prepull_commands import prepull_image
+
+    return prepull_image
+
+
+def _unpack() -> Command:
+    from launcher.unpack_commands import unpack
+
+    return unpack
 
 
 def _ps() -> Command:

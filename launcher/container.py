@@ -6,7 +6,8 @@ same launch twice meets its own container.
 
 The container has no secret in its arguments, environment or labels. The server's token is a file in a volume of the
 container, to which the environment names the path; the session adds its TLS material there. So is the token for a batch
-pool, whose workers must reach the session: that container runs in the machine's own network, its server on loopback.
+pool, whose workers must reach the session (:mod:`launcher.pools.exposure`): a port is published for its scheduler, or
+the container runs in the machine's own network, its server on loopback.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import io
 import os
 import re
 import tarfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from launcher.data_access import DataAccess
 from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json
 from registry_sync.reference import ImageReference
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     PoolDocument = dict[str, str | int | dict[str, str]]
 
 PORT = 8888
+SCHEDULER_PORT = 8786  # in the container, where the ecosystem's notebooks expect it (casabinder_runtime.ports)
 USER = 1000
 SECRETS = "/run/casabinder"
 TOKEN_FILE = f"{SECRETS}/token"
@@ -43,6 +46,9 @@ HOST = "host.docker.internal"  # this machine, seen from the container
 LABEL = "org.casabinder"
 NOTEBOOK = f"{LABEL}.notebook"
 HOST_PORT = f"{LABEL}.port"  # of a server in the machine's own network
+PUBLISHED = f"{LABEL}.scheduler-port"  # of this machine, for the workers of a batch pool
+# Sockets of kernels, which have no password, are files there: on loopback every user of the machine could connect.
+KERNELS_BY_FILES = "--KernelManager.transport=ipc"
 # A foreign image may have no JupyterLab; what it has was looked at when it was built.
 PLAIN_SERVER = 'command -v jupyter-lab >/dev/null && exec jupyter-lab "$@"; exec jupyter-server "$@"'
 PROCESSES = 4096
@@ -59,7 +65,7 @@ class LaunchOptions:
     """What one launch asks for: workers at the start (``maximum``: to scale to), limits, own variables, a port.
 
     ``memory`` (as ``4G``; units are powers of 1024) and ``cpus`` hold for server and workers together, or with a
-    ``batch`` pool for the server alone.
+    ``batch`` pool for the server alone. ``data`` is what data are read with.
     """
 
     workers: int = 2
@@ -69,6 +75,7 @@ class LaunchOptions:
     port: int | None = None
     maximum: int = 0
     batch: BatchPool | None = None
+    data: DataAccess = field(default_factory=DataAccess)
 
     @property
     def most_workers(self) -> int:
@@ -83,7 +90,10 @@ class LaunchOptions:
 
 @dataclass(frozen=True)
 class Container:
-    """What ``docker create`` is told; with ``on_host`` the server listens on loopback of the machine itself."""
+    """What ``docker create`` is told; with ``on_host`` the server listens on loopback of the machine itself.
+
+    ``published`` is an address and a port of this machine that lead to the scheduler.
+    """
 
     name: str
     image: str
@@ -93,6 +103,7 @@ class Container:
     memory: int
     port: int | None
     on_host: bool = False
+    published: tuple[str, int] | None = None
 
     def arguments(self) -> list[str]:
         """Return the arguments of ``docker create``; it reads the environment from its standard input."""
@@ -108,6 +119,9 @@ class Container:
             options += ["--network", "host", "--add-host", f"{HOST}:{LOOPBACK}"]
             return ["create", *options, self.image, *_server_on(port)]
         options += ["--publish", f"127.0.0.1:{port}:{PORT}", "--add-host", f"{HOST}:host-gateway"]
+        if self.published is not None:
+            address, scheduler = self.published
+            options += ["--publish", f"{f'[{address}]' if ':' in address else address}:{scheduler}:{SCHEDULER_PORT}"]
         return ["create", *options, self.image]
 
     def environment_file(self) -> bytes:
@@ -115,15 +129,27 @@ class Container:
         return "".join(f"{name}={value}\n" for name, value in self.environment.items()).encode()
 
 
-def describe(record: ImageRecord, options: LaunchOptions, name: str, owner: str) -> Container:
+def describe(
+    record: ImageRecord,
+    options: LaunchOptions,
+    name: str,
+    owner: str,
+    published: tuple[str, int] | None = None,
+) -> Container:
     """Return the container of a launch; raise :class:`CasabinderError` for options that can't work.
 
-    With workers in a batch pool it needs a port, one that is free.
+    With workers in a batch pool it needs an address and a free port to be ``published`` for its scheduler, or in the
+    machine's own network a free port for itself.
     """
     memory = parse_memory(options.memory)
-    on_host = options.used_pool is not None
+    batch = options.used_pool
+    on_host = batch is not None and batch.exposure == "pod-ip"
     if on_host and options.port is None:
         raise CasabinderError("a server in the machine's own network needs a port")
+    if batch is not None and batch.exposure == "sni":
+        raise CasabinderError("`pool.exposure: sni` is for servers in Kubernetes: containers of Docker have host-port")
+    if batch is not None and batch.exposure == "host-port" and published is None:
+        raise CasabinderError("a server with workers in a batch pool needs a port for its scheduler")
     labels = {
         NOTEBOOK: record.image_id,
         f"{LABEL}.env-id": record.env_id,
@@ -134,11 +160,14 @@ def describe(record: ImageRecord, options: LaunchOptions, name: str, owner: str)
         f"{LABEL}.workers": str(options.workers),
         f"{LABEL}.owner": owner,
         **({HOST_PORT: str(options.port)} if on_host else {}),
+        **({PUBLISHED: str(published[1])} if published else {}),
     }
+    contact = batch.contact(name, published[1] if published else 0) if batch else ""
+    workers = workers_pool(record, options, memory, contact)
     own = {
         "BINDER_REF_URL": commit_url(record.repo, record.commit),
         "BINDER_REPO_URL": record.repo,
-        **own_environment(record.env_id, record.image, record.digest, workers_pool(record, options, memory)),
+        **own_environment(record.env_id, record.image, record.digest, workers),
     }
     _check_environment(options.environment, own)
     return Container(
@@ -150,6 +179,7 @@ def describe(record: ImageRecord, options: LaunchOptions, name: str, owner: str)
         memory=memory,
         port=options.port,
         on_host=on_host,
+        published=published,
     )
 
 
@@ -170,11 +200,12 @@ def image_name(record: ImageRecord) -> str:
     return f"{ImageReference.parse(record.image).name}@{record.digest}"
 
 
-def workers_pool(record: ImageRecord, options: LaunchOptions, memory: int) -> Mapping[str, object]:
+def workers_pool(record: ImageRecord, options: LaunchOptions, memory: int, contact: str) -> Mapping[str, object]:
     """Return the pool of a launch: jobs in the image by its tag, or processes in ``memory`` bytes of the container."""
     if options.used_pool is None:
-        return pool(options, memory)
-    return options.used_pool.document(record.image, options.workers, options.most_workers)
+        return {**pool(options, memory), **options.data.told()}
+    document = options.used_pool.document(record.image, options.workers, options.most_workers, contact)
+    return {**document, **options.data.told()}
 
 
 def pool(options: LaunchOptions, memory: int) -> dict[str, str | int]:
@@ -220,7 +251,9 @@ def server_name(record: ImageRecord, options: LaunchOptions, owned_by: str) -> s
         "owner": owned_by,
         "options": [options.workers, options.most_workers, options.cpus, options.memory, options.port],
         "environment": dict(options.environment),
-        **({"pool": batch.document("", 0, 0), "user": batch.user} if batch else {}),
+        # Where the nodes take the image from may change from one launch to the next.
+        **({"pool": replace(batch, placement=None).document("", 0, 0), "user": batch.user} if batch else {}),
+        **({"data": options.data.told()} if options.data.told() else {}),
     }
     # The repository's slug ends in a hash of its address, of which this hash is as good.
     slug = ImageReference.parse(record.image).repository.rpartition("/")[2].rpartition("-")[0]
@@ -233,10 +266,11 @@ def commit_url(repository: str, commit: str) -> str:
     return f"{repository.rstrip('/').removesuffix('.git')}/{page}/{commit}" if page else commit
 
 
-def secrets_archive(token: str, pool_token: str = "") -> bytes:
+def secrets_archive(token: str, pool_token: str = "", more: Mapping[str, str] | None = None) -> bytes:
     """Return a tar file of the secrets directory with the tokens in it, readable to the container's user alone.
 
-    Without the server's token (JupyterHub lets people in), or one for a batch pool, there is no such file.
+    Without the server's token (JupyterHub lets people in), or one for a batch pool, there is no such file. ``more`` are
+    further files, by their names below the directory.
     """
     top, directory = SECRETS.rpartition("/")[2], POOL_TOKEN_FILE.rpartition("/")[0].removeprefix(SECRETS)
     members = [(top, b"")]
@@ -246,6 +280,10 @@ def secrets_archive(token: str, pool_token: str = "") -> bytes:
         members.append((top + directory, b""))
         # HTCondor takes a token to be a line.
         members.append((top + POOL_TOKEN_FILE.removeprefix(SECRETS), f"{pool_token}\n".encode()))
+    for name, text in (more or {}).items():
+        parent = f"{top}/{name}".rpartition("/")[0]
+        members += [] if parent in dict(members) else [(parent, b"")]
+        members.append((f"{top}/{name}", text.encode()))
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as archive:
         for name, content in members:
@@ -259,7 +297,7 @@ def secrets_archive(token: str, pool_token: str = "") -> bytes:
 
 def _server_on(port: str) -> list[str]:
     """Return the command of a notebook server on this machine's loopback; on another port it would not be found."""
-    arguments = [f"--ip={LOOPBACK}", f"--port={port}", "--ServerApp.port_retries=0", "--no-browser"]
+    arguments = [f"--ip={LOOPBACK}", f"--port={port}", "--ServerApp.port_retries=0", "--no-browser", KERNELS_BY_FILES]
     return ["/bin/sh", "-c", PLAIN_SERVER, "notebook-server", *arguments]
 
 

@@ -23,6 +23,7 @@ from launcher.container import (
     LOOPBACK,
     NOTEBOOK,
     PORT,
+    PUBLISHED,
     Container,
     describe,
     image_name,
@@ -31,6 +32,7 @@ from launcher.container import (
     secrets_archive,
     server_name,
 )
+from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused, taken
 from launcher.readiness import NotReadyError, wait_until_ready
 from launcher.servers import Server, ServerFiles
 from registry_sync.errors import CasabinderError
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
     from builder.record import ImageRecord
     from launcher.container import LaunchOptions
+    from launcher.data_access import DataAccess
+    from launcher.pools.site_pool import BatchPool
 
 STOP_SECONDS = 20
 _PULL_STEP = 0.1  # the pull is reported at every tenth of its bytes
@@ -75,11 +79,12 @@ def launch(record: ImageRecord, options: LaunchOptions, cache: Path, say: Say, *
         batch = options.used_pool
         if batch is not None and options.port is None:
             options = replace(options, port=_free_port())
-        container = describe(record, options, name, owned_by)
         where = f" in the pool of {batch.site.collector} as {batch.user}" if batch else ""
         workers = f"{options.workers} Dask workers{where}"
         say(f"starting {name}: {workers}, {options.cpus:g} processors, {options.memory} of memory")
-        return _start(container, files, pool_token)
+        if batch is not None and batch.exposure == "host-port":
+            return _start_reachable(record, options, batch, name, cache, pool_token)
+        return _start(describe(record, options, name, owned_by), files, pool_token, options.data)
 
 
 def pull(record: ImageRecord, say: Say) -> str:
@@ -185,11 +190,11 @@ def _free_port() -> int:
         return int(trial.getsockname()[1])
 
 
-def _start(container: Container, files: ServerFiles, pool_token: str) -> Server:
+def _start(container: Container, files: ServerFiles, pool_token: str, data: DataAccess) -> Server:
     token = files.new_token(container.name)
     try:
         docker(*container.arguments(), stdin=container.environment_file())
-        docker("cp", "-", f"{container.name}:/run", stdin=secrets_archive(token, pool_token))
+        docker("cp", "-", f"{container.name}:/run", stdin=secrets_archive(token, pool_token, data.files()))
         docker("start", container.name)
         return _when_ready(container.name, files)
     except BaseException:
@@ -197,17 +202,46 @@ def _start(container: Container, files: ServerFiles, pool_token: str) -> Server:
         raise
 
 
+def _start_reachable(
+    record: ImageRecord, options: LaunchOptions, batch: BatchPool, name: str, cache: Path, pool_token: str
+) -> Server:
+    """Start a container of which a port is published for its scheduler: one that is free, says the engine."""
+    ports, address = batch.site.port_range, numeric(batch.site.address)
+    template = f'{{{{.Label "{PUBLISHED}"}}}}'
+    there = docker("ps", "--all", "--filter", f"label={PUBLISHED}", "--format", template).split()
+    for port in candidates(ports, [int(port) for port in there], name):
+        if not free_here(address, port):
+            continue
+        try:
+            container = describe(record, options, name, owner(cache), (address, port))
+            return _start(container, ServerFiles(cache), pool_token, options.data)
+        except EngineError as error:
+            if not refused(error.detail, address, port):
+                raise
+    raise exhausted(ports, address)
+
+
 def _again(server: Server, options: LaunchOptions, files: ServerFiles, say: Say) -> Server:
     if not server.token:
         raise CasabinderError(f"the token of {server.name} is lost: remove it with `casabinder stop {server.name}`")
     if server.state == "running":
         say(f"{server.name} runs already")
+        if options.data.files():
+            docker("cp", "-", f"{server.name}:/run", stdin=secrets_archive("", "", options.data.files()))
     else:
         say(f"starting {server.name} again, with the files it had")
         pool_token = _pool_token(options)
-        if pool_token:  # the one that it has may have expired
-            docker("cp", "-", f"{server.name}:/run", stdin=secrets_archive(server.token, pool_token))
-        docker("start", server.name)
+        if pool_token or options.data.files():  # the ones that it has may have expired
+            archive = secrets_archive(server.token, pool_token, options.data.files())
+            docker("cp", "-", f"{server.name}:/run", stdin=archive)
+        try:
+            docker("start", server.name)
+        except EngineError as error:
+            label = f'{{{{index .Config.Labels "{PUBLISHED}"}}}}'
+            port = docker("inspect", "--format", label, server.name).strip()
+            if port and options.used_pool and refused(error.detail, options.used_pool.site.address, int(port)):
+                raise taken(int(port)) from error
+            raise
     return _when_ready(server.name, files)
 
 

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from builder.container.engine import EngineError, docker
-from launcher.pools.doctor import Finding, examine_pool, examine_registry
+from launcher.pools.doctor import examine_pool, examine_registry
+from launcher.pools.finding import Finding
 from launcher.pools.site_pool import BatchPool
 
 if TYPE_CHECKING:

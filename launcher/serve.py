@@ -34,6 +34,7 @@ from base_images.definition import catalogue
 from builder.container.engine import docker
 from launcher.container import LABEL, owner
 from launcher.hub.plan import ServePlan, plan_file, secret_file
+from launcher.hub.pool_access import check_hub_pool, hub_pool_warning
 from launcher.processes import DIES_WITH_PARENT, Child, note, noted, wait_until_gone
 from launcher.security.keys import Keys
 from launcher.serve_checks import bridge_address, check_docker, check_port, check_registry, free_port, proxy_command
@@ -66,6 +67,9 @@ def serve(context: Context, say: Say, ready: Callable[[ServePlan], None]) -> Non
         raise CasabinderError(
             "`casabinder serve` starts servers with Docker; `hub.spawner: kubernetes` is for a cluster"
         )
+    check_hub_pool(site)
+    if warning := hub_pool_warning(site):
+        say(f"WARNING: {warning}")
     logs = cache / "log" / "serve"
     # Every watcher of a build is three open files: two of the proxy's and one of the launch service's.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import ipaddress
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,11 +28,16 @@ def check_docker() -> None:
 
 
 def bridge_address() -> str:
-    """Return this machine's address on the engine's default network, where containers reach it."""
-    gateway = docker("network", "inspect", "bridge", "--format", "{{range .IPAM.Config}}{{.Gateway}} {{end}}").split()
-    if not gateway:
+    """Return this machine's address on the engine's default network, where containers reach it.
+
+    After its first start on a machine the engine names no gateway (moby#26799): it has the subnet's first address then.
+    """
+    template = "{{range .IPAM.Config}}{{.Subnet}},{{.Gateway}} {{end}}"
+    networks = docker("network", "inspect", "bridge", "--format", template).split()
+    if not networks:
         raise CasabinderError("Docker's network `bridge` has no gateway, so notebook servers could not reach the hub")
-    return gateway[0]
+    subnet, _, gateway = networks[0].partition(",")
+    return gateway or str(ipaddress.ip_network(subnet, strict=False)[1])
 
 
 def proxy_command(cache: Path) -> tuple[str, ...]:

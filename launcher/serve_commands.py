@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from launcher.pools.exposure import hub_exposure
 from launcher.serve import notebooks, serve, with_address
 from launcher.site_config import Site
 from registry_sync.errors import CasabinderError
@@ -53,11 +54,23 @@ def serve_facility(context: Context, arguments: Namespace) -> int:
 
 
 def check_site(context: Context, _arguments: Namespace) -> int:
-    """Say that the site's configuration can be used: reading it was the check."""
+    """Say that the site's configuration can be used: reading it was the check, but for what only servers need."""
     site = context.site
     print(
         f"registry {site.registry}, base {site.base}, {site.hub.mode} mode on {site.service.listen}:{site.service.port}"
     )
+    if site.pool.kind == "htcondor":
+        from launcher.hub.pool_access import check_hub_pool, hub_pool_warning
+
+        workers = f"workers in the pool {site.pool.collector}"
+        try:
+            check_hub_pool(site)
+        except CasabinderError as error:
+            print(f"{workers} of `casabinder launch` alone; `casabinder serve` would say: {error}")
+        else:
+            print(f"{workers}, which reach a server by {hub_exposure(site)}")
+            if warning := hub_pool_warning(site):
+                print(f"WARNING: {warning}")
     return 0
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from builder.attachments.location import locate
 from builder.build import build
 from builder.options import BuildOptions
 from launcher import docker
 from launcher.container import LaunchOptions
+from launcher.data_access import DataAccess, credentials_of_user
+from launcher.pools.image_source import SessionImage
 from launcher.pools.site_pool import BatchPool
 from launcher.progress import choose_reporter
 from registry_sync.errors import CasabinderError
@@ -17,6 +21,7 @@ from registry_sync.errors import CasabinderError
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from builder.record import ImageRecord
     from launcher.context import Context
     from launcher.servers import Server
 
@@ -25,9 +30,14 @@ def launch(context: Context, arguments: Namespace) -> int:
     """Build the repository's image if need be and start a notebook server from it."""
     if context.facility.registry.startswith("oci:"):
         raise CasabinderError("Docker can't start an image of an OCI layout; launch from a registry")
+    batch = BatchPool.of_site(context.site) if (arguments.pool or context.site.pool.kind) == "htcondor" else None
+    if batch is None and arguments.gpus:
+        raise CasabinderError("--gpus is for workers in an HTCondor pool: see `pool` in site.yaml")
     reporter = choose_reporter(json_logs=arguments.json_logs, quiet=arguments.quiet)
     spec = context.repository(arguments.repo, arguments.ref, arguments.subdir)
     context = context.with_token(arguments.git_token_file, spec)
+    say = _say(quiet=arguments.quiet)
+    credentials = credentials_of_user({"token": arguments.data_token, "proxy": arguments.data_proxy}, context.site, say)
     record = build(
         spec,
         context.bases(arguments.base),
@@ -37,10 +47,12 @@ def launch(context: Context, arguments: Namespace) -> int:
         rebuild=arguments.rebuild,
     )
     limits = context.site.limits
-    batch = BatchPool.of_site(context.site) if (arguments.pool or context.site.pool.kind) == "htcondor" else None
     most, entry = (limits.workers, "limits.workers") if batch is None else (batch.site.maximum, "pool.maximum")
     if arguments.workers > most:
         raise CasabinderError(f"--workers {arguments.workers} is more than the {most} that this site allows ({entry})")
+    say = _say(quiet=arguments.quiet)
+    if batch is not None and arguments.workers:
+        batch = batch.with_gpus(arguments.gpus, _labels(context, record)).for_image(SessionImage.of(record), say)
     options = LaunchOptions(
         workers=arguments.workers,
         cpus=arguments.cpus or limits.cpus,
@@ -48,8 +60,9 @@ def launch(context: Context, arguments: Namespace) -> int:
         port=arguments.port,
         maximum=most,
         batch=batch,
+        data=replace(DataAccess.of_site(context.site), credentials=credentials),
     )
-    server = docker.launch(record, options, context.facility.cache, _say(quiet=arguments.quiet), new=arguments.new)
+    server = docker.launch(record, options, context.facility.cache, say, new=arguments.new)
     if arguments.json:
         print(json.dumps({"server": server.to_json(), "image": record.to_json()}, indent=2))
     else:
@@ -96,6 +109,16 @@ def stop(context: Context, arguments: Namespace) -> int:
     else:
         print("\n".join(f"stopped {name}" for name in stopped) or "no notebook server runs here")
     return 0
+
+
+def _labels(context: Context, record: ImageRecord) -> dict[str, str]:
+    """Return the labels of an image, in which its base says what it is made for; asked of sites with GPUs alone."""
+    if not context.site.pool.gpus:
+        return {}
+    with locate(record.image, context.facility) as location:
+        config = location.store.read_blob(location.repository, location.manifest.config.digest)
+    labels: dict[str, str] = (json.loads(config).get("config") or {}).get("Labels") or {}
+    return labels
 
 
 def _row(server: Server) -> tuple[str, ...]:

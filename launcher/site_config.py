@@ -8,16 +8,27 @@ docs/reference/site-yaml.md.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from builder.documents import read_document
+from launcher.pools.image_source import check_pattern
 from registry_sync.errors import CasabinderError
 
 WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^/@\s]+(/[^\s]*)?$")]
+Exposure = Literal["host-port", "pod-ip", "sni"]
 Memory = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B?$")]
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OUR_OWN = re.compile(
+    r"(CASABINDER|BINDER|JUPYTER|JPY|DASK|LD|NB|_?CONDOR)_.*|PYTHON.*"
+    r"|PATH|HOME|USER|SHELL|TMPDIR|REPO_DIR|KERNEL_PYTHON_PREFIX|XDG_RUNTIME_DIR|X509_USER_PROXY"
+)
+_SECRET_NAME = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"eyJ[\w-]+\.|-----BEGIN |://[^/@\s]*:[^/@\s]*@")
 
 
 class _Strict(BaseModel):
@@ -108,14 +119,25 @@ class Rate(_Strict):
     seconds: int = Field(default=3600, gt=0)
 
 
+class Prepull(_Strict):
+    """Images that were built are brought to so many ``nodes`` (0: none), for ``seconds`` at most, as ``user``."""
+
+    nodes: int = Field(default=0, ge=0)
+    seconds: int = Field(default=600, ge=10)
+    user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9._-]{0,63}$")] | None = None
+
+
 class Pool(_Strict):
     """Where Dask workers run: beside the notebook (``local``), or as jobs of an HTCondor pool.
 
     ``collector`` is ``HOST[:PORT]``, ``schedd`` the name under which the collector knows it. The users' IDTOKENs are
     signed with ``signing_key``, the file (mode 600) that the pool's collector has in its ``SEC_PASSWORD_DIRECTORY``
-    under the name ``signing_key_id``. ``address`` is this machine as the pool's nodes reach it; on it the schedulers
-    listen. In the container universe nodes find images, by their names, below ``unpacked``, or fetch them from the
-    registry. ``cores``, ``memory`` and ``disk`` are one worker's, ``maximum`` is how many a session may have.
+    under the name ``signing_key_id``. ``address`` is this machine as the pool's nodes reach it; how they reach a
+    scheduler there, ``exposure`` says (:mod:`launcher.pools.exposure`): by a port of ``ports``, or by its name below
+    ``domain`` (``NAME[:PORT]``). ``cores``, ``memory`` and ``disk`` are one worker's, ``gpus`` is what it may have at
+    most; ``maximum`` is how many workers a session may have. Containers of the docker universe have the node's
+    ``network`` (``host``) or one of their own (``nat``). In the container universe nodes find images where the pattern
+    ``images`` says (:mod:`launcher.pools.image_source`).
     """
 
     kind: Literal["local", "htcondor"] = "local"
@@ -129,25 +151,82 @@ class Pool(_Strict):
     token_seconds: int = Field(default=86_400, ge=60)
     user: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9._-]{0,63}$")] | None = None
     universe: Literal["docker", "container"] = "docker"
-    unpacked: Annotated[str, StringConstraints(pattern=r"^/[^\s,]*$")] | None = None
+    network: Literal["host", "nat"] = "host"
+    images: Annotated[str, StringConstraints(pattern=r"^[^\s,\"']+$")] = "docker://{name}"
+    images_seconds: int = Field(default=0, ge=0)
+    images_fallback: Literal["none", "docker"] = "none"
     address: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:-]+$")] = "127.0.0.1"
+    exposure: Exposure | None = None
+    ports: Annotated[str, StringConstraints(pattern=r"^\d{4,5}(-\d{4,5})?$")] = "30000-30999"
+    domain: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$")] | None = None
     maximum: int = Field(default=20, ge=1)
     cores: int = Field(default=1, ge=1)
     memory: Memory = "2GiB"
     disk: Memory = "4GiB"
-    accounting_group: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._@-]*$")] = ""
+    gpus: int = Field(default=0, ge=0)
+    accounting_group: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9._@-]|\{user\})*$")] = ""
     requirements: Annotated[str, StringConstraints(pattern=r"^[^\r\n]*$")] = ""
     keep_claim_seconds: int = Field(default=600, ge=0)
+    idle_seconds: int = Field(default=1800, ge=0)
     directives: dict[str, str] = {}
+    prepull: Prepull = Prepull()
 
     @model_validator(mode="after")
     def _complete(self) -> Pool:
+        check_pattern(self.images)
+        if self.network == "nat" and self.universe == "container" and self.images_fallback == "none":
+            raise ValueError("network nat is for the docker universe: Apptainer runs workers in the node's own network")
         if self.kind == "htcondor":
             needed = ("collector", "schedd", "trust_domain", "signing_key")
             missing = [name for name in needed if getattr(self, name) is None]
             if missing:
                 raise ValueError(f"a pool of the kind htcondor needs {', '.join(missing)}")
+        if not self.port_range or self.port_range[0] < 1024 or self.port_range[-1] > 65535:
+            raise ValueError(f"ports {self.ports} must be FIRST-LAST, from 1024 up to 65535")
+        if self.exposure == "sni" and self.domain is None:
+            raise ValueError("the exposure sni needs domain, below which the site's proxy has a name for each server")
+        if self.exposure == "host-port" and self.on_loopback:
+            raise ValueError("the exposure host-port needs address and collector that containers reach: not loopback")
         return self
+
+    @property
+    def port_range(self) -> range:
+        """The ports of which each server gets one."""
+        first, _, last = self.ports.partition("-")
+        return range(int(first), int(last or first) + 1)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether the pool is on loopback of this machine, which a container with a network of its own can't reach."""
+        hosts = (self.address, str(self.collector).partition(":")[0])
+        return any(host.startswith("127.") or host in ("localhost", "::1") for host in hosts)
+
+
+class Data(_Strict):
+    """What notebooks and workers read data with.
+
+    ``environment`` has plain settings, which everybody in the pool may read. ``token_command`` is a program with its
+    arguments that writes a new token to its output, or to the file that it is told as ``{file}``; it runs in the
+    session. ``bring`` says what `casabinder launch` takes along from its user's machine.
+    """
+
+    environment: dict[str, str] = {}
+    token_command: tuple[Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$")], ...] = ()
+    bring: tuple[Literal["token", "proxy"], ...] = ()
+
+    @field_validator("environment")
+    @classmethod
+    def _plain(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name, value in environment.items():
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of an environment variable")
+            if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
+                raise ValueError(f"{name} looks like a secret, which would be in everybody's sight: leave it out")
+            if _OUR_OWN.fullmatch(name):
+                raise ValueError(f"{name} is set by casabinder or the system: leave it out")
+            if re.search(r"[\x00-\x1f\x7f$]", value):
+                raise ValueError(f"the value of {name} must be one line without a `$`, which HTCondor would expand")
+        return environment
 
 
 class Service(_Strict):
@@ -210,6 +289,7 @@ class Site(_Strict):
     layers: Layers = Layers()
     signing: Signing | None = None
     pool: Pool = Pool()
+    data: Data = Data()
     service: Service = Service()
     hub: Hub = Hub()
 

@@ -137,14 +137,13 @@ def _image(saved: SavedImage, below: int, layers: list[Layer], facts: ImageFacts
     base = planned.base
     rootfs = {"type": "layers", "diff_ids": [layer.diff_id for layer in saved.layers[:below]]}
     history = list(base.config.get("history") or ()) if below else []
-    kept = {
+    kept = {  # not ExposedPorts: see base_images/assemble.py
         "Env",
         "Cmd",
         "Entrypoint",
         "User",
         "WorkingDir",
         "Labels",
-        "ExposedPorts",
         "Volumes",
         "StopSignal",
         "Shell",

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
@@ -98,13 +98,13 @@ def _from_json(entry: object, base: str) -> IndexFile | None:
 
 def _file(filename: str, url: str, base: str, sha256: str, requires: str, *, yanked: bool) -> IndexFile | None:
     try:
-        absolute = urldefrag(urljoin(base, url)).url
-        web = urlsplit(absolute).scheme in ("http", "https")
+        parts = urlsplit(urljoin(base, url))._replace(fragment="")
+        web = parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:
         return None
     if not web or not filename or "/" in filename or "\0" in filename:
         return None
-    return IndexFile(filename, absolute, sha256 if _SHA256.fullmatch(sha256) else "", requires, yanked)
+    return IndexFile(filename, parts.geturl(), sha256 if _SHA256.fullmatch(sha256) else "", requires, yanked)
 
 
 class _Anchors(HTMLParser):

@@ -11,6 +11,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from launcher.container import owner
+from launcher.data_access import DataAccess
+from launcher.hub.pool_access import hub_pool
 from launcher.processes import DIES_WITH_PARENT
 from registry_sync.errors import CasabinderError
 
@@ -39,7 +41,8 @@ _HTTP_SECONDS = 60
 def hub_settings(site: Site, plan: ServePlan, cache: Path, secret: Path) -> Settings:
     """Return the traits of JupyterHub's classes; ``secret`` is the file that the spawner's key comes from.
 
-    Raises :class:`CasabinderError` when the persistent home would hide the repository.
+    Raises :class:`CasabinderError` when the persistent home would hide the repository, or when servers could not have
+    workers in the site's pool.
     """
     state = cache / "service"
     settings: Settings = {
@@ -122,6 +125,12 @@ def merged(settings: Mapping[str, Mapping[str, Any]], more: Mapping[str, Mapping
     return {name: {**settings.get(name, {}), **more.get(name, {})} for name in names}
 
 
+def _data(site: Site) -> dict[str, Any]:
+    """Return the trait that says what data are read with; none where the site says nothing of it."""
+    told = DataAccess.of_site(site).told()
+    return {"data": told} if told else {}
+
+
 def _services(site: Site, plan: ServePlan) -> list[dict[str, Any]]:
     # Without a ``url`` of its own: the proxy's route is in ``extra_routes``, and for a service that has one JupyterHub
     # waits with pauses of up to five seconds before it makes any route.
@@ -169,8 +178,10 @@ def _spawner(site: Site, cache: Path, secret: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "secret_file": str(secret),
         "mode": site.hub.mode,
+        **_data(site),
         "cors_origins": list(site.service.cors),
         "keep_stopped": site.hub.mode == "login",
+        **hub_pool(site),
     }
     home = site.hub.home
     persistent = site.hub.mode == "login" and home.persistent

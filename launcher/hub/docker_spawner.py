@@ -4,6 +4,9 @@
 
     request -> image pulled by digest -> container made -> token put into its volume -> started -> it answers
 
+Where its workers are jobs of a pool, a port of this machine is published for its scheduler, and a token of its user for
+that pool is put beside its own.
+
 A temporary server's container goes, with its volumes, when it stops or ends. That of somebody who logged in stays with
 the files in it until the server is removed; starting it again takes it unless it is of another image or other limits.
 """
@@ -23,14 +26,17 @@ from dockerspawner import DockerSpawner
 from traitlets import Unicode
 
 from builder.container.engine import explain_pull
-from launcher.container import PORT, PROCESSES, SECRETS, USER, secrets_archive
+from launcher.container import LABEL, PORT, PROCESSES, PUBLISHED, SCHEDULER_PORT, SECRETS, USER, secrets_archive
+from launcher.hub.pool_access import HTCONDOR
 from launcher.hub.spawner import LAUNCH, StartError, VouchedMixin, last_words, request_labels
+from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused, taken
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
     from launcher.hub.vouching import LaunchRequest
 
 STOP_SECONDS = 20
+POOL = f"{LABEL}.pool"  # what kind of pool a server's workers are in, if they are not local
 _CLIENT_SECONDS = 60
 _LAST_LINES = 8
 _PAUSE = 0.1
@@ -61,11 +67,11 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
             if container is None:
                 await self._pull(request.image)
                 made = True
-                await self._make(request)
+                await self._make_and_start(request)
             else:
                 self.say("starting the server again, with the files it had", 60)
                 self._take_token(container)
-            await self.docker("start", self.object_id)
+                await self._start_again(container)
             return await self._when_it_answers()
         except BaseException as error:
             if made:
@@ -84,6 +90,8 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
         if container is None:
             return 0
         if container["State"]["Running"]:
+            if _in_a_pool(container) and self.pool_token_is_due:
+                await self._renew_pool_token()
             return None
         cause = await self._cause(container["State"])
         if not self.keep_stopped:
@@ -170,9 +178,73 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
         except APIError as error:
             raise StartError(explain_pull(_detail(error), image), "image", final=error.is_client_error()) from error
 
+    async def _make_and_start(self, request: LaunchRequest) -> None:
+        """Make the container and start it; if its scheduler needs a port, at one that is free, says the engine."""
+        await self._look_for_image(request)
+        batch = self.batch()
+        if batch is None or request.workers == 0 or self.exposure != "host-port":
+            await self._make(request)
+            await self.docker("start", self.object_id)
+            return
+        ports, address = batch.site.port_range, numeric(batch.site.address)
+        there = await self.docker("containers", all=True, filters={"label": PUBLISHED})
+        for port in candidates(ports, [int(other["Labels"][PUBLISHED]) for other in there], self._name):
+            if not free_here(address, port):
+                continue
+            self._scheduler_port = port
+            await self._make(request)
+            try:
+                await self.docker("start", self.object_id)
+            except APIError as error:
+                if not refused(_detail(error), address, port):
+                    raise
+                await self._remove()
+            else:
+                return
+        raise exhausted(ports, address)
+
+    async def _look_for_image(self, request: LaunchRequest) -> None:
+        """See where the pool's nodes have the image."""
+        labels = (await self.docker("inspect_image", request.image))["Config"].get("Labels") or {}
+        loop = asyncio.get_running_loop()
+
+        def say(message: str) -> None:
+            loop.call_soon_threadsafe(self.say, message, 58)
+
+        await asyncio.to_thread(self.look_for_image, request, labels, say)
+
+    async def _start_again(self, container: dict[str, Any]) -> None:
+        """Start a container that was kept, with a new token for its pool."""
+        if _in_a_pool(container) and (token := self.pool_token()):
+            await self.docker("put_archive", self.object_id, "/run", secrets_archive("", token))
+        try:
+            await self.docker("start", self.object_id)
+        except APIError as error:
+            port = int(container["Config"]["Labels"].get(PUBLISHED, 0))
+            if port and refused(_detail(error), self.site_pool.address, port):
+                raise taken(port) from error
+            raise
+
+    async def _renew_pool_token(self) -> None:
+        """Give the server that runs a new token; the one that it has is good for as long again, so the next poll may
+        try again."""
+        try:
+            await self._apart("put_archive", self._name, "/run", secrets_archive("", self.pool_token()))
+        except (CasabinderError, DockerException, OSError):
+            self.log.exception("the token of %s for the pool could not be renewed", self._name)
+            self._renewal = 0.0
+
     async def _make(self, request: LaunchRequest) -> None:
         """Make the container and put its secrets into it; nothing runs yet."""
-        workers = "without Dask workers" if request.workers == 0 else f"with {request.workers} Dask workers"
+        pool = self.batch() if request.workers else None
+        published: dict[int, tuple[str, int]] = {}
+        labels = request_labels(request, self.owner)
+        if pool is not None:
+            labels[POOL] = HTCONDOR
+        if self._scheduler_port:
+            published[SCHEDULER_PORT] = (numeric(self.site_pool.address), self._scheduler_port)
+            labels[PUBLISHED] = str(self._scheduler_port)
+        workers = self.words_on_workers(request)
         gigabytes = request.memory / 2**30
         self.say(f"starting the server {workers}, {request.cpus:g} processors and {gigabytes:.1f} GB of memory", 60)
         # The limits are of Docker's own units: a share of a processor is 10^-9 of it.
@@ -185,7 +257,7 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
             nano_cpus=round(request.cpus * 1e9),
             mem_limit=request.memory,
             memswap_limit=request.memory,
-            port_bindings={PORT: (self.host_ip,)},
+            port_bindings={PORT: (self.host_ip,), **published},
             network_mode=self.network_name,
             log_config=LogConfig(type="local"),
         )
@@ -197,15 +269,16 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
                 command=self.command(),
                 user=f"{USER}:{USER}",
                 environment=self.get_env(),
-                labels=request_labels(request, self.owner),
+                labels=labels,
                 volumes=[SECRETS, *self.volume_mount_points],
-                ports=[PORT],
+                ports=[PORT, *published],
                 host_config=host,
             )
         except ImageNotFound as error:
             raise StartError(f"the image {request.image} has gone from this machine", "image", final=False) from error
         self.object_id = made["Id"]
-        await self.docker("put_archive", self.object_id, "/run", secrets_archive(self.token(request)))
+        tokens = self.token(request), self.pool_token() if pool is not None else ""
+        await self.docker("put_archive", self.object_id, "/run", secrets_archive(*tokens))
 
     def _take_token(self, container: dict[str, Any]) -> None:
         """Go on with the hub's token that a kept container has in its environment."""
@@ -271,6 +344,10 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
                 return getattr(client, method)(*arguments, **named)
 
         return await asyncio.to_thread(call)
+
+
+def _in_a_pool(container: dict[str, Any]) -> bool:
+    return bool(container["Config"]["Labels"].get(POOL) == HTCONDOR)
 
 
 def _detail(error: BaseException) -> str:

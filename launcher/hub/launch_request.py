@@ -9,9 +9,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from builder.container.foreign_image import WORKERS_ANNOTATION
-from launcher.container import WORKER_MINIMUM, LaunchOptions, image_name, parse_memory
+from launcher.container import LaunchOptions, image_name, parse_memory
 from launcher.hub.vouching import LaunchRequest
+from launcher.pools.site_pool import WorkerLimits, not_a_user
 from launcher.refusal import RefusedError
+from launcher.security.idtokens import is_user
 from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json
 from registry_sync.reference import ImageReference
@@ -22,16 +24,17 @@ if TYPE_CHECKING:
     from builder.record import ImageRecord
     from launcher.hub.launch import Origin
     from launcher.security.principal import Principal
-    from launcher.site_config import Limits, Site
+    from launcher.site_config import Site
 
 _LONGEST_SLUG = 20  # with 8 digits and a hyphen behind it, a server's name may have 30 characters
 
 
-def bounded(options: LaunchOptions, limits: Limits) -> LaunchOptions:
+def bounded(options: LaunchOptions, site: Site) -> LaunchOptions:
     """Return the options with the number of workers that the session may scale to.
 
     Raises :class:`RefusedError` for more than the site allows, and for workers that the memory is not enough for.
     """
+    limits = site.limits
     try:
         memory, most_memory = parse_memory(options.memory), parse_memory(limits.memory)
     except CasabinderError as error:
@@ -40,12 +43,13 @@ def bounded(options: LaunchOptions, limits: Limits) -> LaunchOptions:
         raise RefusedError(f"{options.cpus:g} processors were asked for, and this site gives up to {limits.cpus:g}")
     if memory > most_memory:
         raise RefusedError(f"{options.memory} of memory were asked for, and this site gives up to {limits.memory}")
-    if not 0 <= options.workers <= limits.workers:
-        raise RefusedError(f"{options.workers} Dask workers were asked for, and this site gives up to {limits.workers}")
-    fits = memory * 3 // 4 // WORKER_MINIMUM
-    if options.workers > fits:
-        raise RefusedError(f"{options.memory} of memory is enough for {fits} Dask workers, not for {options.workers}")
-    return replace(options, maximum=min(options.maximum or limits.workers, limits.workers, fits))
+    workers = WorkerLimits.of_site(site, memory)
+    if not 0 <= options.workers <= workers.most:
+        raise RefusedError(f"{options.workers} Dask workers were asked for, and this site gives up to {workers.most}")
+    if options.workers > workers.fitting:
+        sentence = f"{options.memory} of memory is enough for {workers.fitting} Dask workers, not for {options.workers}"
+        raise RefusedError(sentence)
+    return replace(options, maximum=min(options.maximum or workers.most, workers.maximum))
 
 
 def without_workers_if_foreign(
@@ -70,6 +74,8 @@ def make_request(
         user, server = f"{slug}-{secrets.token_hex(4)}", ""
     elif principal.kind == "user":
         user, server = principal.name, f"{slug}-{server_key(record, options)}"
+        if options.workers and site.pool.kind == "htcondor" and not is_user(user):
+            raise RefusedError(not_a_user(user))
     else:
         raise RefusedError("log in to launch: servers here belong to people", 403)
     return LaunchRequest(

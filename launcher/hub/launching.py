@@ -82,7 +82,7 @@ class Launches:
         :class:`RefusedError`: 400 for options that the site does not allow, 403 for nobody in particular where people
         log in, 429 for too many servers.
         """
-        options = bounded(options, self._site.limits)
+        options = bounded(options, self._site)
         said = ""
         if foreign(record):
             name = ImageReference.parse(record.image)

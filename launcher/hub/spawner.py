@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from jupyterhub.spawner import SpawnException
 from sqlalchemy.orm import object_session
-from traitlets import Bool, Enum, HasTraits, List, Unicode, default
+from traitlets import Bool, Dict, Enum, HasTraits, List, Unicode, default
 
 from launcher.container import LABEL, PLAIN_SERVER, PORT, LaunchOptions, commit_url, own_environment, pool
+from launcher.hub.pool_access import PoolMixin
 from launcher.hub.vouching import GOOD_FOR, OPTION, NotVouchedError, Voucher
 from launcher.security.keys import Keys
 from registry_sync.errors import CasabinderError
@@ -30,6 +31,7 @@ from registry_sync.errors import CasabinderError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+    from launcher.container import PoolDocument
     from launcher.hub.vouching import LaunchRequest
 
 LAUNCH = f"{LABEL}.launch"
@@ -52,11 +54,12 @@ class StartError(SpawnException):
             self.jupyterhub_html_message = html.escape(message)
 
 
-class VouchedMixin(HasTraits):
+class VouchedMixin(PoolMixin, HasTraits):
     """Comes before a spawner class; ``start`` of that class begins with :meth:`vouched`."""
 
     secret_file = Unicode(config=True, help="The launch service's secret.")
     mode = Enum(["anonymous", "login"], "anonymous", config=True, help="How people come in.")
+    data = Dict(config=True, help="What data are read with: entries of CASABINDER_POOL.")
     cors_origins = List(Unicode(), config=True, help="Origins whose pages may use temporary servers; * is every one.")
     keep_stopped = Bool(False, config=True, help="Keep the files of a stopped server until it is removed.")
 
@@ -69,6 +72,7 @@ class VouchedMixin(HasTraits):
     _voucher: ClassVar[Voucher | None] = None
     _used: ClassVar[dict[str, float]] = {}
     _request: LaunchRequest | None = None
+    _scheduler_port = 0  # of this machine, published for the server's scheduler
 
     @default("apply_user_options")
     def _apply_nothing(self) -> Callable[[Any, Any], None]:
@@ -107,8 +111,11 @@ class VouchedMixin(HasTraits):
             raise StartError(str(error), "refused") from error
         return request
 
-    def workers_pool(self, request: LaunchRequest) -> dict[str, str | int]:
+    def workers_pool(self, request: LaunchRequest) -> PoolDocument | dict[str, str | int]:
         """Return the Dask workers of a request."""
+        document = self.pool_document(request, self.server_label, self._scheduler_port)
+        if document is not None:
+            return document
         options = LaunchOptions(
             request.workers, request.cpus, f"{request.memory // 2**20}M", maximum=request.most_workers
         )
@@ -118,11 +125,24 @@ class VouchedMixin(HasTraits):
         """Return the server's environment: what the request says, and in the login mode JupyterHub's own."""
         if self._request is None:
             return dict(super().get_env())  # type: ignore[misc]
-        own = request_environment(self._request, self.workers_pool(self._request))
+        own = request_environment(self._request, {**self.workers_pool(self._request), **self.data})
         if self.mode == "anonymous":
             return own
         own.pop("JUPYTER_TOKEN_FILE")
         return {**super().get_env(), **own}  # type: ignore[misc]
+
+    @property
+    def server_label(self) -> str:
+        """The name by which the site's proxy knows the server's container."""
+        return ""
+
+    def words_on_workers(self, request: LaunchRequest) -> str:
+        """Return the number of workers and where they run, as a part of a sentence."""
+        if request.workers == 0:
+            return "without Dask workers"
+        batch = self.batch()
+        where = f" in the pool {batch.site.collector} as {batch.user}" if batch else ""
+        return f"with {request.workers} Dask workers{where}"
 
     def command(self) -> list[str]:
         """Return the command that the image's entry point starts."""
@@ -151,7 +171,7 @@ class VouchedMixin(HasTraits):
             await news.wait()
 
 
-def request_environment(request: LaunchRequest, workers: Mapping[str, str | int]) -> dict[str, str]:
+def request_environment(request: LaunchRequest, workers: Mapping[str, object]) -> dict[str, str]:
     """Return what DESIGN.md promises a notebook; the request's own variables never replace casabinder's."""
     return {
         "BINDER_REF_URL": commit_url(request.repo, request.commit),

@@ -8,6 +8,10 @@
     write       the schedd takes its bearer for the user and for nobody else, queues their job, lets them do no more
     address     is this machine's, and not loopback when the pool is elsewhere
     universe    slots that run the site's universe
+    network     with containers that have one of their own: both ends are reached from there
+    source      in the container universe: where nodes find images, and whether this machine sees it
+    gpus        slots with GPUs, where workers may have some
+    prepull     who brings images to how many nodes, where that is done
     images      the registry answers
 
 What depends on something that does not work is not looked at. HTCondor is asked by :mod:`launcher.pools.probe`.
@@ -18,17 +22,16 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+from launcher.pools.finding import Finding, many
+from launcher.pools.option_findings import gpus_finding, network_finding, prepull_finding, source_finding
+from launcher.pools.surroundings import surroundings
 from registry_sync.client import RegistryClient
 from registry_sync.errors import CasabinderError
 
@@ -42,16 +45,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROBE_SECONDS = 30
-State = Literal["ok", "failed", "skipped"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    check: str
-    state: State
-    sentence: str
 
 
 class ProbeError(CasabinderError):
@@ -72,12 +65,22 @@ def examine_pool(pool: BatchPool, clock: Callable[[], float] = time.time) -> Ite
     with surroundings(pool, token) as environment:
         sight = _look(pool, environment)
         attempt = _submit(pool, environment) if token and sight.schedd_answers else None
+    warmer = _warmer(pool, clock) if sight.schedd_answers else None
     yield _collector(pool, sight)
     yield _schedd(pool, sight)
     yield _token(pool, token, why)
     yield _write(pool, attempt)
     yield _address(pool)
     yield _universe(pool, sight)
+    site = pool.site
+    if site.universe == "container":
+        yield source_finding(site)
+    if site.network == "nat":
+        yield network_finding(site, sight)
+    if site.gpus:
+        yield gpus_finding(site, sight)
+    if site.prepull.nodes:
+        yield prepull_finding(pool, sight, warmer)
 
 
 def examine_registry(store: Store) -> Finding:
@@ -91,31 +94,6 @@ def examine_registry(store: Store) -> Finding:
     except CasabinderError as error:
         return Finding("images", "failed", str(error))
     return Finding("images", "ok", f"the registry {store.registry} answers this machine")
-
-
-@contextmanager
-def surroundings(pool: BatchPool, token: str) -> Iterator[dict[str, str]]:
-    """Give the environment of a process that talks to the pool with ``token``; nothing else of HTCondor's is in it."""
-    with tempfile.TemporaryDirectory(prefix="casabinder-doctor-") as directory:
-        if token:
-            descriptor = os.open(Path(directory) / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as sink:
-                sink.write(f"{token}\n")
-        settings = {
-            "COLLECTOR_HOST": str(pool.site.collector),
-            "SEC_CLIENT_AUTHENTICATION": "OPTIONAL",  # who only reads need not say who they are
-            "SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS",
-            "SEC_CLIENT_ENCRYPTION": "PREFERRED",
-            "SEC_CLIENT_INTEGRITY": "PREFERRED",
-            "SEC_TOKEN_DIRECTORY": directory,
-            "SEC_TOKEN_SYSTEM_DIRECTORY": directory,
-            "TRUST_DOMAIN": str(pool.site.trust_domain),
-        }
-        if pool.site.address.startswith("127."):
-            settings |= {"NETWORK_INTERFACE": pool.site.address, "ENABLE_IPV6": "False"}
-        others = {name: value for name, value in os.environ.items() if not name.upper().startswith("_CONDOR_")}
-        own = {f"_CONDOR_{name}": value for name, value in settings.items()}
-        yield {**others, **own, "CONDOR_CONFIG": "ONLY_ENV"}
 
 
 def _look(pool: BatchPool, environment: dict[str, str]) -> Sight:
@@ -142,6 +120,21 @@ def _submit(pool: BatchPool, environment: dict[str, str]) -> Attempt:
         return Attempt("schedd", error=str(error))
 
 
+def _warmer(pool: BatchPool, clock: Callable[[], float]) -> Attempt | None:
+    """Return how the pool deals with whoever brings images to nodes, if that is somebody else than the pool's user."""
+    user = pool.site.prepull.user
+    if not pool.site.prepull.nodes or user is None or user == pool.user:
+        return None
+    from launcher.pools.probe import Attempt
+
+    other = replace(pool, user=user)
+    try:
+        with surroundings(other, other.token(clock)) as environment:
+            return _submit(other, environment)
+    except CasabinderError as error:
+        return Attempt("collector", error=str(error))
+
+
 def _ask(what: str, pool: BatchPool, environment: dict[str, str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "launcher.pools.probe", what, str(pool.site.schedd)]
     try:
@@ -163,7 +156,7 @@ def _collector(pool: BatchPool, sight: Sight) -> Finding:
     if sight.error:
         return Finding("collector", "failed", f"the collector {pool.site.collector} does not answer: {sight.error}")
     nodes = len({slot.node for slot in sight.slots})
-    return Finding("collector", "ok", f"the collector {pool.site.collector} answers; it knows {_many(nodes, 'node')}")
+    return Finding("collector", "ok", f"the collector {pool.site.collector} answers; it knows {many(nodes, 'node')}")
 
 
 def _schedd(pool: BatchPool, sight: Sight) -> Finding:
@@ -232,14 +225,10 @@ def _universe(pool: BatchPool, sight: Sight) -> Finding:
     able = [slot for slot in sight.slots if (slot.docker if universe == "docker" else slot.container)]
     if not able:
         sentence = (
-            f"none of {_many(len(sight.slots), 'slot')} runs the {universe} universe: choose another `pool.universe`"
+            f"none of {many(len(sight.slots), 'slot')} runs the {universe} universe: choose another `pool.universe`"
         )
         return Finding("universe", "failed", sentence)
-    cores = _many(sum(slot.cpus for slot in able), "core")
-    nodes = _many(len({slot.node for slot in able}), "node")
-    sentence = f"{len(able)} of {_many(len(sight.slots), 'slot')} run the {universe} universe: {cores} on {nodes}"
+    cores = many(sum(slot.cpus for slot in able), "core")
+    nodes = many(len({slot.node for slot in able}), "node")
+    sentence = f"{len(able)} of {many(len(sight.slots), 'slot')} run the {universe} universe: {cores} on {nodes}"
     return Finding("universe", "ok", sentence)
-
-
-def _many(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

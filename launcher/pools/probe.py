@@ -24,8 +24,10 @@ _SLOT = [
     "PartitionableSlot",
     "DynamicSlot",
     "TotalSlotCpus",
+    "TotalSlotGPUs",
+    "MyAddress",
 ]
-_FAILURES = (htcondor2.HTCondorException, OSError, RuntimeError, TypeError, ValueError)  # what the bindings raise
+FAILURES = (htcondor2.HTCondorException, OSError, RuntimeError, TypeError, ValueError)  # what the bindings raise
 # Never run: the schedd holds a job until its files are spooled, which these are not.
 _JOB = {
     "executable": "/bin/true",
@@ -40,12 +42,14 @@ _JOB = {
 
 @dataclass(frozen=True)
 class Slot:
-    """A slot that is not carved out of another one; ``node`` is the name of its startd."""
+    """A slot that is not carved out of another one; ``node`` is the name of its startd, ``address`` its own."""
 
     node: str
     cpus: int
     docker: bool
     container: bool
+    gpus: int = 0
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,14 +87,16 @@ def look(schedd: str) -> Sight:
         collector = htcondor2.Collector()
         ads = collector.query(htcondor2.AdType.Startd, projection=_SLOT)
         where = collector.locate(htcondor2.DaemonType.Schedd, schedd)
-    except _FAILURES as error:
-        return Sight(error=_one_line(error))
+    except FAILURES as error:
+        return Sight(error=one_line(error))
     slots = tuple(
         Slot(
             node=str(ad.get("Name")).partition("@")[2],
             cpus=int(ad["TotalSlotCpus"]) if isinstance(ad.get("TotalSlotCpus"), int) else 1,
             docker=ad.get("HasDocker") is True,
             container=ad.get("HasContainer") is True or ad.get("HasSingularity") is True,
+            gpus=int(ad["TotalSlotGPUs"]) if isinstance(ad.get("TotalSlotGPUs"), int) else 0,
+            address=str(ad.get("MyAddress", "")).removeprefix("<").partition("?")[0].rpartition(":")[0],
         )
         for ad in ads
         if ad.get("DynamicSlot") is not True
@@ -116,15 +122,15 @@ def submit(schedd: str) -> Attempt:
             for action in (htcondor2.JobAction.Remove, htcondor2.JobAction.RemoveX):
                 queue.act(action, job, "casabinder doctor has seen it")
         return replace(attempt, reached="end", owner=str(ads[0].get("User", "")) if ads else "")
-    except _FAILURES as error:
-        return replace(attempt, error=_one_line(error))
+    except FAILURES as error:
+        return replace(attempt, error=one_line(error))
 
 
 def _answers(where: Any) -> bool:
     """Say whether the schedd answers anybody."""
     try:
         htcondor2.Schedd(where).query("false", ["ClusterId"])
-    except _FAILURES:
+    except FAILURES:
         return False
     return True
 
@@ -133,11 +139,11 @@ def _may(where: Any) -> bool:
     """Say whether the token lets its bearer administrate."""
     try:
         return htcondor2.ping(where, "ADMINISTRATOR").get("AuthorizationSucceeded") is True
-    except _FAILURES:
+    except FAILURES:
         return False
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -68,12 +68,17 @@ class SigningKey:
         return cls.from_bytes(name, content)
 
 
+def is_user(name: str) -> bool:
+    """Whether tokens are made for this name: it can be an account, and is none of the pool's own."""
+    return _USER.fullmatch(name) is not None and name.lower() not in _NOT_USERS
+
+
 def mint(key: SigningKey, user: str, trust_domain: str, *, now: float, seconds: int) -> str:
     """Return a token for ``user@trust_domain`` that lets read and submit for ``seconds`` from ``now`` (POSIX time).
 
     Raises :class:`CasabinderError` for a user who can't be one of the pool, such as ``root`` or ``condor``.
     """
-    if not _USER.fullmatch(user) or user.lower() in _NOT_USERS:
+    if not is_user(user):
         raise CasabinderError(
             f"{user!r} can't be a user of an HTCondor pool: state another with `pool.user` in site.yaml"
         )

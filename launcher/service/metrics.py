@@ -22,6 +22,7 @@ from launcher.service.audit import PROVIDER_NAMES
 
 if TYPE_CHECKING:
     from launcher.jobs.model import Job
+    from launcher.pools.prepull import Tally
 
 _BUILD_BUCKETS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1200, 3600, 7200)
 _LAUNCH_BUCKETS = (1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 600)
@@ -57,6 +58,12 @@ class Metrics:
         self._queued = Gauge("casabinder_queued_builds", "Builds that wait for their turn", registry=self.registry)
         self._servers = Gauge("casabinder_servers", "Notebook servers that run or start", registry=self.registry)
         self._watchers = Gauge("casabinder_watchers", "Who watches builds here", registry=self.registry)
+        self._prepulls = Counter(
+            "casabinder_prepulled_nodes",
+            "Nodes that an image was brought to, or was to be",
+            ["status"],
+            registry=self.registry,
+        )
         self._requests = Histogram(
             "casabinder_request_seconds",
             "Time to answer a request (of an event stream: to its end)",
@@ -76,6 +83,11 @@ class Metrics:
         """Count a launch: ``status`` is ``success``, ``failure``, ``retry`` or ``quota``."""
         self._launches.labels(status, _provider(provider)).inc()
         self._launch_time.labels(status, str(min(retries, MOST_RETRIES))).observe(seconds)
+
+    def prepull_ended(self, tally: Tally) -> None:
+        """Count the nodes that have an image now, that can't have it, and that had no time."""
+        for status, nodes in (("brought", tally.brought), ("failed", len(tally.failed)), ("late", tally.waiting)):
+            self._prepulls.labels(status).inc(nodes)
 
     def request_ended(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count a request; ``route`` is a pattern of the application's, never a path."""

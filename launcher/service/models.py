@@ -85,8 +85,8 @@ class LaunchSent(RepositorySent):
 
     build: JobId | None = Field(default=None, description="the id of a build")
     workers: int | None = Field(default=None, ge=0, le=10_000, description="Dask workers to begin with")
-    cores: float | None = Field(default=None, gt=0, le=10_000, description="CPU cores for server and workers together")
-    memory: Short | None = Field(default=None, description="memory for server and workers together, as `4G`")
+    cores: float | None = Field(default=None, gt=0, le=10_000, description="CPU cores for server and local workers")
+    memory: Short | None = Field(default=None, description="memory for server and local workers, as `4G`")
     urlpath: Text | None = Field(default=None, description="what to open, below the server's address")
     labpath: Text | None = Field(default=None, description="a file to open in JupyterLab")
     filepath: Text | None = Field(default=None, description="as `labpath`; BinderHub's name for the classic notebook")

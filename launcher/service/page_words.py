@@ -9,7 +9,7 @@ from launcher.container import parse_memory
 from launcher.service.parameters import DEFAULT_WORKERS
 
 if TYPE_CHECKING:
-    from launcher.site_config import Limits
+    from launcher.site_config import Site
 
 _GIBIBYTE = 2**30
 _MANY = 8
@@ -33,9 +33,17 @@ class Contact:
     address: str
 
 
-def choices(limits: Limits) -> tuple[Choice, ...]:
+def choices(site: Site) -> tuple[Choice, ...]:
     """Return what may be chosen for one launch within a site's limits."""
-    return (_workers(limits.workers), _cores(limits.cpus), _memory(limits.memory))
+    limits = site.limits
+    if site.pool.kind == "htcondor":
+        where = f"Jobs of the HTCondor pool {site.pool.collector}, to begin with"
+        whose = "For the notebook; workers in the pool have their own"
+        most = site.pool.maximum
+    else:
+        where, whose = "Processes that compute in parallel, to begin with", "For the notebook and all workers together"
+        most = limits.workers
+    return (_workers(most, where), _cores(limits.cpus, whose), _memory(limits.memory, whose))
 
 
 def contact(text: str) -> Contact | None:
@@ -76,26 +84,23 @@ def error_words(status: int) -> tuple[str, str]:
     return _TITLES.get(status, "This did not work"), _ADVICE.get(status, "")
 
 
-def _workers(most: int) -> Choice:
+def _workers(most: int, where: str) -> Choice:
     counts = [*range(min(most, _MANY) + 1)]
     while counts[-1] < most:
         counts.append(min(counts[-1] * 2, most))
     words = [(str(count), str(count) if count else "none") for count in counts]
     usual = min(DEFAULT_WORKERS, most)
-    hint = f"Processes that compute in parallel, to begin with. Up to {most} here"
-    return Choice("workers", "Dask workers", hint, (("", f"{usual} (usual)"), *words))
+    return Choice("workers", "Dask workers", f"{where}. Up to {most} here", (("", f"{usual} (usual)"), *words))
 
 
-def _cores(most: float) -> Choice:
+def _cores(most: float, hint: str) -> Choice:
     steps = [cores for cores in (0.5, 1, 2, 4, 8, 16, 32, 64) if cores < most]
-    hint = "For the notebook and all workers together"
     usual = ("", f"{most:g} (usual)")
     return Choice("cores", "Processor cores", hint, (usual, *((f"{cores:g}", f"{cores:g}") for cores in steps)))
 
 
-def _memory(most: str) -> Choice:
+def _memory(most: str, hint: str) -> Choice:
     size = parse_memory(most)
     steps = [gigabytes for gigabytes in (1, 2, 4, 8, 16, 32, 64, 128) if gigabytes * _GIBIBYTE < size]
-    hint = "For the notebook and all workers together"
     usual = ("", f"{size / _GIBIBYTE:g} GB (usual)")
     return Choice("memory", "Memory", hint, (usual, *((f"{step}G", f"{step} GB") for step in steps)))

@@ -70,7 +70,7 @@ class HomePage(_Page):
             title="Launch",
             social_title=self.services.site.service.name,
             address=self.get_query_argument("address", "")[:2000],
-            choices=choices(self.services.site.limits),
+            choices=choices(self.services.site),
             config=page_config(self),
         )
 

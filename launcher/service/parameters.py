@@ -5,7 +5,7 @@
     urlpath=lab/tree/a.ipynb     a path below the server, with its own query (nbgitpuller: git-pull?repo=...)
     labpath=a.ipynb              -> lab/tree/a.ipynb       what BinderHub opens in single-document mode
     filepath=a.ipynb             -> lab/tree/a.ipynb       what BinderHub opens in the classic notebook
-    workers, cores, memory       Dask workers to begin with; limits of server and workers together
+    workers, cores, memory       Dask workers to begin with; limits of the server, together with workers beside it
     base, as_of                  what is built
 
 ``labpath`` comes before ``filepath``, that before ``urlpath``. Whatever else is in a URL's query is handed on to the
@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from launcher.container import WORKER_MINIMUM, LaunchOptions, parse_memory
+from launcher.pools.site_pool import WorkerLimits
 from launcher.refusal import RefusedError
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from launcher.site_config import Limits, Site
+    from launcher.site_config import Site
 
 OWN = frozenset(("urlpath", "labpath", "filepath", "base", "workers", "cores", "memory", "as_of"))
 """The parameters of ours."""
@@ -59,7 +60,7 @@ class LaunchParameters:
         stated = {name: values[-1] for name, values in texts.items() if values and name in OWN}
         rest = [(name, value) for name, values in texts.items() if name not in NOT_HANDED_ON for value in values]
         return cls(
-            options=_options(stated, site.limits),
+            options=_options(stated, site),
             path=_with_query(_path(stated), rest),
             base=stated.get("base", ""),
             as_of=checked_day(stated.get("as_of", "")),
@@ -128,7 +129,8 @@ def _with_query(path: str, rest: Sequence[tuple[str, str]]) -> str:
     return parts._replace(query=query).geturl()
 
 
-def _options(stated: Mapping[str, str], limits: Limits) -> LaunchOptions:
+def _options(stated: Mapping[str, str], site: Site) -> LaunchOptions:
+    limits = site.limits
     most = parse_memory(limits.memory)
     memory_text = stated.get("memory") or limits.memory
     memory = _memory(memory_text)
@@ -139,16 +141,16 @@ def _options(stated: Mapping[str, str], limits: Limits) -> LaunchOptions:
         cores = float(stated["cores"]) if _DECIMAL.fullmatch(stated["cores"]) else 0.0
         if not 0.1 <= cores <= limits.cpus:
             raise RefusedError(f"cores={stated['cores'][:20]} can't be: this site gives from 0.1 up to {limits.cpus:g}")
-    fitting = memory * 3 // 4 // WORKER_MINIMUM
-    maximum = min(limits.workers, fitting)
-    workers = min(DEFAULT_WORKERS, maximum)
+    allowed = WorkerLimits.of_site(site, memory)
+    workers = min(DEFAULT_WORKERS, allowed.maximum)
     if stated.get("workers"):
         workers = int(stated["workers"]) if _WHOLE.fullmatch(stated["workers"]) else -1
-        if not 0 <= workers <= limits.workers:
-            raise RefusedError(f"workers={stated['workers'][:20]} can't be: this site gives up to {limits.workers}")
-        if workers > fitting:
-            raise RefusedError(f"{memory_text} of memory is enough for {fitting} Dask workers, not for {workers}")
-    return LaunchOptions(workers=workers, cpus=cores, memory=memory_text, maximum=maximum)
+        if not 0 <= workers <= allowed.most:
+            raise RefusedError(f"workers={stated['workers'][:20]} can't be: this site gives up to {allowed.most}")
+        if workers > allowed.fitting:
+            sentence = f"{memory_text} of memory is enough for {allowed.fitting} Dask workers, not for {workers}"
+            raise RefusedError(sentence)
+    return LaunchOptions(workers=workers, cpus=cores, memory=memory_text, maximum=allowed.maximum)
 
 
 def _memory(text: str) -> int:

@@ -14,6 +14,7 @@ from launcher.jobs.feed import Feed
 from launcher.jobs.process_executor import ProcessExecutor
 from launcher.jobs.runner import Runner
 from launcher.jobs.store import JobStore
+from launcher.pools.prepull import Prepulls
 from launcher.security.keys import Keys
 from launcher.security.rates import Rates
 from launcher.security.vault import Vault
@@ -50,13 +51,16 @@ class Services:
 
 
 class _CountedJobs(JobStore):
-    """The store as the runner has it: what ends is counted."""
+    """The store as the runner has it: what ends is counted, and an image that was built is brought to the pool."""
 
     metrics: Metrics
+    prepulls: Prepulls
 
     def finish(self, job_id: str, runner: str, result: Result, now: float) -> Job:
         job = super().finish(job_id, runner, result, now)
         self.metrics.build_ended(job)
+        if job.state == "built" and not (result.record or {}).get("cached"):
+            self.prepulls.begin(job.image)
         return job
 
 
@@ -70,7 +74,7 @@ def open_services(context: Context) -> Services:
     keys = Keys.load(secret_file(cache, site.service.secret))
     engine = open_database(site.service, cache)
     metrics, store, vault = Metrics(), _CountedJobs(engine), Vault(engine, keys)
-    store.metrics = metrics
+    store.metrics, store.prepulls = metrics, Prepulls(site, metrics.prepull_ended)
     feed = Feed(store)
     executor = ProcessExecutor(cache, vault.reveal, site.service.builds.log_lines)
 

@@ -273,7 +273,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
             store, registry.address, BASE_REPOSITORY, LayerCache(scratch / "docker-layers"), certificate_bundle(site)
         )
         engine = Engine(scratch)
-        facts = {**_machine(), **{f"docker {name}": text for name, text in engine.facts().items()}, "base": digest}
+        facts = {**machine(), **{f"docker {name}": text for name, text in engine.facts().items()}, "base": digest}
         bench = Bench(scratch, registry, site, engine, bases)
         began = datetime.now(UTC)
         for number in range(1, arguments.repeat + 1):
@@ -304,7 +304,8 @@ def copy_base(name: str, site: Site, store: RegistryClient) -> str:
         return copy_image(source, repository, "current", store, BASE_REPOSITORY, ["current"]).digest
 
 
-def _machine() -> dict[str, str]:
+def machine() -> dict[str, str]:
+    """Return what the numbers of this machine depend on."""
     uname = os.uname()
     processor = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     release = Path("/etc/os-release").read_text().splitlines()

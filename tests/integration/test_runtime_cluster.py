@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import psutil
 import pytest
 from casabinder_runtime.guard import WRONG_IMAGE
 from casabinder_runtime.session_directory import read_record
 
 from tests.testbed.identity import ENV_ID, OTHER_ENV_ID, write_identity
-from tests.testbed.notebook_server import RUNTIME, NotebookServer, running_notebook_server
+from tests.testbed.notebook_server import RUNTIME, TOKEN, NotebookServer, running_notebook_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,6 +178,60 @@ def test_a_separate_cluster_has_a_scheduler_and_workers_of_its_own(server: Noteb
         assert (said.error, said.stdout) == ("", f"FacilityCluster({ENV_ID}, closed)\n2 50\nnobody there\n")
     [session_directory] = (directory / "secrets").iterdir()
     assert list((session_directory / "clusters").iterdir()) == []
+
+
+def test_the_page_can_scale_within_the_limit(server: NotebookServer) -> None:
+    assert server.scale(3).status_code == 202
+    report = server.wait_for_session("running", workers=3)
+    assert (report["pool"], report["maximum"], report["requested"]) == ("local", 3, 3)
+    refused = server.scale(4)
+    assert refused.status_code == 409
+    assert refused.json()["message"] == "this session may have at most 3 workers, 4 were asked for"
+    for wrong in ("3", None, True):
+        assert server.scale(wrong).status_code == 400
+    assert server.scale(-1).status_code == 409
+    assert server.scale(2).status_code == 202
+
+
+def test_another_page_cannot_scale_with_this_ones_cookies(server: NotebookServer) -> None:
+    with httpx.Client(base_url=server.url, follow_redirects=True) as browser:
+        browser.get("tree", params={"token": TOKEN})
+        assert browser.get("casabinder/api/session").status_code == 200
+        body = {"workers": 1}
+        assert browser.post("casabinder/api/session/scale", json=body).status_code == 403
+        token = {"X-XSRFToken": browser.cookies["_xsrf"]}
+        elsewhere = {**token, "Origin": "https://elsewhere.example"}
+        assert browser.post("casabinder/api/session/scale", json=body, headers=elsewhere).status_code == 404
+        assert browser.post("casabinder/api/session/scale", json={"workers": 2}, headers=token).status_code == 202
+
+
+def test_idle_workers_are_given_back_unless_they_hold_results_and_come_back_with_work(tmp_path: Path) -> None:
+    pool: dict[str, object] = {"kind": "local", "workers": 2, "memory": "1GB", "idle_seconds": 4}
+    with running_server(tmp_path, pool) as server, server.kernel() as kernel:
+        said = kernel.run("from distributed import Client\nclient = Client()\nkept = client.submit(sum, [1, 2])")
+        assert said.error == ""
+        assert server.wait_until_idle("kept since they hold results")["workers"] == 2
+        assert kernel.run("print(kept.result())\ndel kept").stdout == "3\n"
+        report = server.wait_until_idle("2 given back while idle")
+        assert report["requested"] == 0
+        assert report["notices"][-1]["message"].startswith("2 Dask workers were given back after 4 s without work")
+        said = kernel.run("from distributed import wait\nprint(client.submit(sum, [1, 2, 3]).result())")
+        assert (said.error, said.stdout) == ("", "6\n")
+        assert server.wait_for_session("running", workers=2)["idle"] == ""
+        server.wait_until_idle("2 given back while idle")
+        said = kernel.run("[future] = client.scatter([4]); print(client.submit(abs, future).result()); del future")
+        assert (said.error, said.stdout) == ("", "4\n")
+        assert "2 Dask workers were given back" in said.stderr
+        server.wait_until_idle("2 given back while idle")
+        said = kernel.run(
+            "from casabinder_runtime import FacilityCluster\n"
+            "cluster = FacilityCluster()\n"
+            "print(cluster)\n"
+            "cluster.wait_for_workers(2, timeout=60)\n"
+            "cluster.scale(0)\n"
+        )
+        assert said.error == ""
+        assert "0 running, 2 given back while idle, asked for again with the next task" in said.stdout
 
 
 def start_worker(session: SessionRecord, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ from launcher.hub.client import HubClient
 from launcher.hub.plan import ServePlan, secret_file
 from launcher.processes import DIES_WITH_PARENT
 from launcher.security.keys import Keys
-from launcher.serve_checks import proxy_command
+from launcher.serve_checks import bridge_address, proxy_command
 from launcher.site_config import Site, cache_directory, load_site
 
 if TYPE_CHECKING:
@@ -87,7 +87,6 @@ def running_hub(cache: Path, site: Mapping[str, Any]) -> Iterator[RunningHub]:
     (cache / "site.yaml").write_text(yaml.safe_dump({"registry": load_site().registry, **site}), encoding="utf-8")
     settings = load_site(cache / "site.yaml")
     bridge = settings.hub.mode == "login"
-    hub_ip = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").strip()
     ports: list[int] = []
     for _ in range(4):
         ports.append(first_free_port(20_000 + os.getpid() % 20_000, but=frozenset(ports)))
@@ -96,7 +95,7 @@ def running_hub(cache: Path, site: Mapping[str, Any]) -> Iterator[RunningHub]:
         listen="127.0.0.1",
         port=ports[0],
         proxy_api_port=ports[1],
-        hub_ip=hub_ip if bridge else "127.0.0.1",
+        hub_ip=bridge_address() if bridge else "127.0.0.1",
         hub_port=ports[2],
         service_port=ports[3],
         proxy_command=(*DIES_WITH_PARENT, *proxy_command(cache_directory())),

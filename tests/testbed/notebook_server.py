@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -78,8 +79,13 @@ class NotebookServer:
         report: dict[str, Any] = self.get("casabinder/api/session").raise_for_status().json()
         return report
 
+    def scale(self, workers: object) -> httpx.Response:
+        """Ask for so many workers, as the page does."""
+        headers = {"Authorization": f"token {TOKEN}"}
+        return httpx.post(f"{self.url}casabinder/api/session/scale", headers=headers, json={"workers": workers})
+
     def wait_for_session(self, state: str, *, workers: int = 0, seconds: float = 60) -> dict[str, Any]:
-        """Return the report once the session is in ``state`` with so many workers."""
+        """Return the report once the session is in ``state`` with at least so many workers."""
         deadline = time.monotonic() + seconds
         while True:
             report = self.session()
@@ -87,6 +93,14 @@ class NotebookServer:
                 return report
             assert time.monotonic() < deadline, f"{report}\n{self.log.read_text()}"
             time.sleep(0.2)
+
+    def wait_until_idle(self, said: str, *, seconds: float = 60) -> dict[str, Any]:
+        """Return the report once it says ``said`` of workers without work."""
+        deadline = time.monotonic() + seconds
+        while said not in (report := self.session())["idle"]:
+            assert time.monotonic() < deadline, f"{report}\n{self.log.read_text()}"
+            time.sleep(0.2)
+        return report
 
     @contextmanager
     def kernel(self) -> Iterator[Kernel]:
@@ -112,7 +126,7 @@ def running_notebook_server(
     directory: Path, *, identity: Path, repository: Path, environment: Mapping[str, str]
 ) -> Iterator[NotebookServer]:
     """Start a server whose Python is also the analysis environment; all its files are in ``directory``."""
-    port = first_free_port(18888)
+    port = first_free_port(random.randrange(18_888, 20_000))  # tests run side by side
     url = f"http://127.0.0.1:{port}/user/someone/"
     homes = {
         name: str(directory / name.lower())

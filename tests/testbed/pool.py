@@ -70,7 +70,7 @@ _SPOOLING = 16  # HoldReasonCode of a job whose files are not there yet
 class RunningPool:
     """A pool that runs.
 
-    ``collector`` is ``127.0.0.1:<port>``; ``signing_key`` is the file of the key POOL, scrambled as HTCondor keeps it.
+    ``collector`` is ``<address>:<port>``; ``signing_key`` is the file of the key POOL, scrambled as HTCondor keeps it.
     """
 
     name: str
@@ -258,11 +258,17 @@ class RunningPool:
 
 @contextmanager
 def running_pool(
-    directory: Path, *, nodes: int = 2, users: Sequence[str] = USERS, shape: NodeShape | None = None
+    directory: Path,
+    *,
+    nodes: int = 2,
+    users: Sequence[str] = USERS,
+    shape: NodeShape | None = None,
+    address: str = "",
 ) -> Iterator[RunningPool]:
     """Start a pool with execute nodes 1 to ``nodes`` and users of these names, and remove all of it at the end.
 
-    ``directory`` gets the signing key and the clients' settings. Raises :class:`PoolError`.
+    ``directory`` gets the signing key and the clients' settings. With an ``address`` of this machine all of it listens
+    there instead of on loopback, so that containers with a network of their own reach it. Raises :class:`PoolError`.
     """
     image = pool_image()
     _remove_abandoned()
@@ -272,7 +278,7 @@ def running_pool(
     key.write_bytes(_signing_key())
     name = f"casabinder-pool-{secrets.token_hex(4)}"
     numbers = tuple(range(1, nodes + 1))
-    addresses = ["127.0.0.1", *(f"127.0.0.{number}" for number in numbers)]
+    addresses = [address or "127.0.0.1", *(address or f"127.0.0.{number}" for number in numbers)]
     places = _free_places(addresses)
     collector = places[0]
     pool = RunningPool(name, str(collector), SCHEDD, TRUST_DOMAIN, tuple(users), key, directory, image, numbers)

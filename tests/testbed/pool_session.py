@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from casabinder_runtime.data_access import write_private
 from casabinder_runtime.server_extension import kernel_environment
 from casabinder_runtime.session_directory import read_record
 
@@ -119,18 +120,26 @@ class PoolSession:
 
 @contextmanager
 def running_pool_session(
-    directory: Path, pool: RunningPool, notebook: str, *, token: str | None = None, **options: object
+    directory: Path,
+    pool: RunningPool,
+    notebook: str,
+    *,
+    token: str | None = None,
+    data_token: str | None = None,
+    **options: object,
 ) -> Iterator[PoolSession]:
     """Start a session in the image ``notebook``; ``options`` are of ``CASABINDER_POOL``, beyond where the pool is.
 
-    ``token`` is that of the pool's first user unless another is given.
+    ``token`` is that of the pool's first user unless another is given, ``data_token`` is for reading data.
     """
     secrets = directory / "secrets"
     (secrets / "condor").mkdir(mode=0o700, parents=True)
     file = secrets / "condor" / "token"
     file.write_text(pool.token() if token is None else token)
     file.chmod(0o400)
-    for path in (secrets, secrets / "condor", file):
+    if data_token is not None:
+        write_private(secrets / "data" / "bearer_token", data_token)
+    for path in (secrets, *secrets.rglob("*")):
         os.chown(path, USER, USER)
     secrets.chmod(0o700)
     document = {

@@ -1,4 +1,8 @@
-"""A real XRootD server on a free loopback port, which serves one directory read-only to anybody."""
+"""Real XRootD servers on free loopback ports, which serve one directory read-only: to anybody, or to who has a token.
+
+A server that demands a token speaks ``root://`` over TLS only (``ztn``), takes SciTokens of one issuer, and lets their
+bearers read what the token's scope says: the paths in it are relative to the directory.
+"""
 
 from __future__ import annotations
 
@@ -10,52 +14,112 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.testbed.host_certificate import host_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.testbed.scitokens import Issuer
+
 START_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class TokenServer:
+    """A server that demands a token: the URL to append file names to, and the authority of its certificate."""
+
+    url: str
+    ca: Path
+    log_file: Path
+
+    def log(self) -> str:
+        """Return what the server has said."""
+        return self.log_file.read_text(errors="replace")
 
 
 @contextmanager
 def running_xrootd(directory: Path) -> Iterator[str]:
-    """Serve ``directory`` and yield its URL, ``root://127.0.0.1:<port>/<path>/``: append a file's name to it.
+    """Serve ``directory`` and yield its URL, ``root://127.0.0.1:<port>/<path>/``: append a file's name to it."""
+    with _place() as work, _running(work, directory, "", {}) as port:
+        yield f"root://127.0.0.1:{port}/{directory}/"
+
+
+@contextmanager
+def running_token_xrootd(directory: Path, issuer: Issuer, certificates: Path) -> Iterator[TokenServer]:
+    """Serve ``directory`` to bearers of tokens of ``issuer``; the certificates are made below ``certificates`` once."""
+    ca, certificate, key = host_certificate(certificates)
+    with _place() as work:
+        issuer.make_known(work / "cache")
+        shutil.copy(certificate, work / "host.pem")
+        shutil.copy(key, work / "host.key")
+        (work / "host.key").chmod(0o400)
+        (work / "scitokens.cfg").write_text(
+            f"[Global]\nonmissing = deny\n[Issuer testbed]\nissuer = {issuer.address}\nbase_path = {directory}\n"
+        )
+        settings = (
+            f"xrd.tls {work}/host.pem {work}/host.key\n"
+            "xrd.tlsca noverify\n"
+            "xrootd.tls capable all\n"
+            "xrootd.seclib libXrdSec.so\n"
+            "sec.protocol ztn\n"
+            "sec.protbind * only ztn\n"
+            "ofs.authorize 1\n"
+            f"ofs.authlib libXrdAccSciTokens.so config={work}/scitokens.cfg\n"
+        )
+        with _running(work, directory, settings, {"XDG_CACHE_HOME": f"{work}/cache"}) as port:
+            log = next(path for path in work.rglob("xrootd.log") if path.is_file())
+            yield TokenServer(f"root://localhost:{port}/{directory}/", ca, log)
+
+
+@contextmanager
+def _place() -> Iterator[Path]:
+    work = Path(tempfile.mkdtemp(prefix="xrootd-"))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work)
+
+
+@contextmanager
+def _running(work: Path, directory: Path, settings: str, environment: dict[str, str]) -> Iterator[int]:
+    """Run a server whose files are all in ``work`` and yield its port.
 
     xrootd refuses to run as root; root runs it as the user xrootd or nobody, who must be able to read the files.
     """
     port = _free_port()
     user = _other_user() if os.geteuid() == 0 else None
-    work = Path(tempfile.mkdtemp(prefix="xrootd-"))
+    config = work / "xrootd.cfg"
+    config.write_text(
+        f"all.export {directory} r/o\n"
+        f"xrd.port {port}\n"
+        "xrd.network nodnr norpipa\n"
+        f"all.adminpath {work}\n"
+        f"all.pidpath {work}\n"
+        f"{settings}"
+    )
+    if user is not None:
+        for path in (work, *work.rglob("*")):
+            os.chown(path, user.pw_uid, user.pw_gid)
+    process = subprocess.Popen(
+        ["xrootd", "-c", str(config), "-l", str(work / "xrootd.log"), "-n", "testbed"],
+        cwd=work,
+        env={**os.environ, **environment},
+        user=None if user is None else user.pw_uid,
+        group=None if user is None else user.pw_gid,
+        extra_groups=None if user is None else [],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        if user is not None:
-            os.chown(work, user.pw_uid, user.pw_gid)
-        config = work / "xrootd.cfg"
-        config.write_text(
-            f"all.export {directory} r/o\n"
-            f"xrd.port {port}\n"
-            "xrd.network nodnr norpipa\n"
-            f"all.adminpath {work}\n"
-            f"all.pidpath {work}\n"
-        )
-        process = subprocess.Popen(
-            ["xrootd", "-c", str(config), "-l", str(work / "xrootd.log"), "-n", "testbed"],
-            cwd=work,
-            user=None if user is None else user.pw_uid,
-            group=None if user is None else user.pw_gid,
-            extra_groups=None if user is None else [],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            _wait_until_it_listens(process, port, work)
-            yield f"root://127.0.0.1:{port}/{directory}/"
-        finally:
-            process.terminate()
-            process.wait(20)
+        _wait_until_it_listens(process, port, work)
+        yield port
     finally:
-        shutil.rmtree(work)
+        process.terminate()
+        process.wait(20)
 
 
 def _other_user() -> pwd.struct_passwd:

@@ -5,7 +5,8 @@ clients of the session's scheduler, under any of its names, and to no others. TL
 configuration, which would make ``LocalCluster()`` impossible (coffea-casa#429).
 
 ``dask_setup`` is a client preload (``distributed.client.preload``): it shows in the notebook what scheduler and workers
-have to say, also what they said shortly before the client connected.
+have to say, also what they said shortly before the client connected, and lets the kernel read data with a new token
+when the workers do.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from casabinder_runtime.cluster import client_security
+from casabinder_runtime.data_access import PUSHED_TOPIC
 from casabinder_runtime.errors import SessionError
 from casabinder_runtime.notices import TOPIC
 from casabinder_runtime.openssl_errors import clear_errors_before_use
 from casabinder_runtime.session_directory import find_session_directory, read_records, same_endpoint, wait_for_record
+from casabinder_runtime.xrootd_connections import connect_anew
 
 if TYPE_CHECKING:
     from distributed import Client, Security
@@ -49,6 +52,7 @@ async def dask_setup(client: Client) -> None:
     if not _is_of_the_session(client.scheduler.address):
         return
     client.subscribe_topic(TOPIC, _show)
+    client.subscribe_topic(PUSHED_TOPIC, lambda event: connect_anew(event[1]["serial"]))
     for event in await client.scheduler.events(topic=TOPIC):
         if event[0] > time.time() - RECENT_SECONDS:
             _show(event)

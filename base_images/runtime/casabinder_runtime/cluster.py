@@ -159,6 +159,11 @@ class FacilityCluster(Cluster):  # type: ignore[misc]  # distributed is untyped
     def _connect(self) -> rpc:
         return rpc(self._record.address, connection_args=self.security.get_connection_args("client"))
 
+    async def _wait_for_workers(self, n_workers: int = 0, timeout: float | None = None) -> None:
+        """Ask for the workers again that were given back while idle, then wait."""
+        await self._steer("casabinder_wake")
+        await super()._wait_for_workers(n_workers, timeout)
+
     async def _refresh(self) -> None:
         try:
             await self._steer("casabinder_state")
@@ -212,10 +217,11 @@ class FacilityCluster(Cluster):  # type: ignore[misc]  # distributed is untyped
         return rows(self._state["pool"], scaling, len(self.workers), self._not_running(), len(self._ended()))
 
     def _not_running(self) -> list[str]:
-        if self._state["notes"] or self._state["adaptive"] is not None:
-            return self._state["notes"]
-        starting = max(0, self._state["requested"] - len(self.workers))
-        return [f"{starting} starting"] if starting else []
+        notes = list(self._state["notes"])
+        starting = max(0, self._state["requested"] - len(self.workers)) if self._state["adaptive"] is None else 0
+        if starting and not notes:
+            notes = [f"{starting} starting"]
+        return [*notes, *filter(None, [self._state["idle"]])]
 
     def _ended(self) -> list[str]:
         return ended_workers(self._directory)

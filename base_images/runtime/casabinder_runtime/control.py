@@ -7,13 +7,18 @@ answers with the same small state.
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 from tornado.ioloop import PeriodicCallback
 
 from casabinder_runtime.errors import PoolError
-from casabinder_runtime.session_directory import SessionStatus, write_status
+from casabinder_runtime.idle import IdleWorkers
+from casabinder_runtime.notices import TOPIC, Notice
+from casabinder_runtime.pools import check_workers
+from casabinder_runtime.session_directory import SaidNotice, SessionStatus, write_status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +27,10 @@ if TYPE_CHECKING:
 
     from casabinder_runtime.pools.pool import Pool
 
+logger = logging.getLogger(__name__)
 
 PUBLISH_SECONDS = 1.0
+LATEST = 5  # notices that the page shows
 
 
 class ClusterState(TypedDict):
@@ -35,21 +42,28 @@ class ClusterState(TypedDict):
     maximum: int | None
     adaptive: list[int] | None  # least and most workers, while scaling is automatic
     notes: list[str]  # how the workers fare that do not run, as far as the pool knows
+    idle: str  # what became of workers without work, if anything did
 
 
 class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is untyped
-    """Handles ``casabinder_scale``, ``casabinder_adapt`` and ``casabinder_state``; keeps ``status.json`` up to date."""
+    """Handles ``casabinder_scale``, ``casabinder_adapt``, ``casabinder_wake`` and ``casabinder_state``.
+
+    Keeps ``status.json`` up to date, and sees that workers without work for ``idle_seconds`` are given back.
+    """
 
     name = "casabinder-session-control"
 
     _adaptive: Adaptive | None = None
     _published: SessionStatus | None = None
 
-    def __init__(self, cluster: SpecCluster, pool: Pool, directory: Path, message: str = "") -> None:
+    def __init__(
+        self, cluster: SpecCluster, pool: Pool, directory: Path, message: str = "", idle_seconds: float = 0
+    ) -> None:
         self._cluster = cluster
         self._pool = pool
         self._directory = directory
         self._message = message
+        self._idle = IdleWorkers(cluster, idle_seconds, self._announce, time.monotonic)
 
     async def start(self, scheduler: Scheduler) -> None:
         """Add the handlers."""
@@ -57,7 +71,10 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
         scheduler.handlers["casabinder_scale"] = self.scale
         scheduler.handlers["casabinder_adapt"] = self.adapt
         scheduler.handlers["casabinder_state"] = self.state
-        self._publishing = PeriodicCallback(self._publish, PUBLISH_SECONDS * 1000)
+        scheduler.handlers["casabinder_wake"] = self.wake
+        self._scatter = scheduler.handlers["scatter"]
+        scheduler.handlers["scatter"] = self.scatter
+        self._publishing = PeriodicCallback(self._look, PUBLISH_SECONDS * 1000)
         self._publishing.start()
 
     async def close(self) -> None:
@@ -66,8 +83,8 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
 
     @property
     def claimed(self) -> int:
-        """How many workers the cluster means to have, or may take by itself."""
-        return max(len(self._cluster.plan), self._adaptive.maximum if self._adaptive else 0)
+        """How many workers the cluster means to have, may take by itself, or asks for again with the next task."""
+        return max(len(self._cluster.plan), self._adaptive.maximum if self._adaptive else 0, self._idle.given_back)
 
     async def scale(self, n: int) -> ClusterState:
         """Ask the pool for ``n`` workers in all; ends automatic scaling.
@@ -75,10 +92,28 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
         Raises:
             PoolError: that is more than this session may have.
         """
-        self._check(n)
+        check_workers(n, self._pool.maximum)
         self._stop_adaptive()
+        self._idle.touched()
         self._cluster.scale(n)
         return await self.state()
+
+    async def obey(self, n: int) -> None:
+        """Scale as the page asks; what is wrong with it is announced, since nobody waits for an answer."""
+        try:
+            await self.scale(n)
+        except PoolError as error:
+            self._announce("scale", f"{error}.")
+
+    async def wake(self) -> ClusterState:
+        """Ask for the workers again that were given back while idle."""
+        self._idle.ask_again()
+        return await self.state()
+
+    async def scatter(self, **message: Any) -> Any:
+        """Take data, for which there must be workers."""
+        self._idle.ask_again()
+        return await self._scatter(**message)
 
     async def adapt(self, minimum: int, maximum: int | None) -> ClusterState:
         """Let the number of workers follow the load, between ``minimum`` and ``maximum`` (left out: the limit).
@@ -91,9 +126,10 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
             raise PoolError("adapt() needs a maximum: this pool has no limit of its own")
         if minimum > most:
             raise PoolError(f"adapt() was asked for at least {minimum} and at most {most} workers")
-        self._check(minimum)
-        self._check(most)
+        check_workers(minimum, self._pool.maximum)
+        check_workers(most, self._pool.maximum)
         self._stop_adaptive()
+        self._idle.touched()
         self._adaptive = self._cluster.adapt(minimum=minimum, maximum=most)
         return await self.state()
 
@@ -107,6 +143,7 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
             "maximum": self._pool.maximum,
             "adaptive": [self._adaptive.minimum, self._adaptive.maximum] if self._adaptive else None,
             "notes": self._pool.notes(self._cluster),
+            "idle": self._idle.note,
         }
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:  # noqa: ARG002
@@ -117,20 +154,44 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
         """Called by the scheduler for each worker that leaves."""
         self._publish()
 
-    def _check(self, n: int) -> None:
-        if n < 0:
-            raise PoolError(f"a cluster cannot have {n} workers")
-        if self._pool.maximum is not None and n > self._pool.maximum:
-            raise PoolError(f"this session may have at most {self._pool.maximum} workers, {n} were asked for")
+    def add_client(self, scheduler: Scheduler, client: str) -> None:  # noqa: ARG002
+        """Called by the scheduler for each client that connects: somebody begins to work."""
+        self._idle.ask_again()
+
+    def update_graph(self, scheduler: Scheduler, **_: Any) -> None:  # noqa: ARG002
+        """Called by the scheduler when tasks arrive."""
+        self._idle.ask_again()
 
     def _stop_adaptive(self) -> None:
         if self._adaptive is not None:
             self._adaptive.stop()
             self._adaptive = None
 
+    def _announce(self, kind: str, message: str) -> Notice:
+        notice = Notice(kind, message)
+        logger.info("%s", message)
+        self._scheduler.log_event(TOPIC, notice.event())
+        return notice
+
+    def _look(self) -> None:
+        self._idle.look(automatic=self._adaptive is not None)
+        self._publish()
+
     def _publish(self) -> None:
-        message = "; ".join(filter(None, [self._message, *self._pool.notes(self._cluster)]))
-        status = SessionStatus("running", len(self._scheduler.workers), len(self._cluster.plan), message)
+        notes = self._pool.notes(self._cluster)
+        events = list(self._scheduler.get_events(topic=TOPIC))[-LATEST:]
+        status = SessionStatus(
+            state="running",
+            workers=len(self._scheduler.workers),
+            requested=len(self._cluster.plan),
+            message="; ".join(filter(None, [self._message, *notes, self._idle.note])),
+            pool=self._pool.kind,
+            maximum=self._pool.maximum,
+            automatic=(self._adaptive.minimum, self._adaptive.maximum) if self._adaptive else None,
+            idle=self._idle.note,
+            groups=tuple(self._pool.groups(self._cluster)),
+            notices=tuple(SaidNotice(round(when, 3), event["message"]) for when, event in events),
+        )
         if status != self._published:
             write_status(self._directory, status)
             self._published = status

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler, SpecCluster
 
     from casabinder_runtime.control import ClusterState
+    from casabinder_runtime.data_push import DataAccess
     from casabinder_runtime.pools.pool import Pool, SessionContext
     from casabinder_runtime.session_directory import SessionRecord
 
@@ -68,11 +69,12 @@ class _Cluster:
 
 
 class SeparateClusters:
-    """Opens and closes them; ``context`` and ``record`` are those of the session's first cluster."""
+    """Opens and closes them; ``context`` is that of the session's first cluster, and ``idle_seconds`` hold for all."""
 
-    def __init__(self, pool: Pool, context: SessionContext) -> None:
+    def __init__(self, pool: Pool, context: SessionContext, idle_seconds: float) -> None:
         self._pool = pool
         self._context = context
+        self._idle_seconds = idle_seconds
         self._open: dict[str, _Cluster] = {}
         self._numbers = itertools.count(2)
         self._controls: list[SessionControl] = []
@@ -81,10 +83,13 @@ class SeparateClusters:
         """Return the pool for the first cluster."""
         return cast("Pool", Share(self._pool, lambda: self._claimed(but=self._controls[:1])))
 
-    async def start(self, scheduler: Scheduler, control: SessionControl, record: SessionRecord) -> None:
-        """Let clients of the session's scheduler open and close further clusters."""
+    async def start(
+        self, scheduler: Scheduler, control: SessionControl, record: SessionRecord, data: DataAccess
+    ) -> None:
+        """Let clients of the session's scheduler open and close further clusters; ``data`` serves their workers too."""
         self._controls.insert(0, control)
         self._record = record
+        self._data = data
         scheduler.handlers["casabinder_open"] = self.open
         scheduler.handlers["casabinder_close"] = self.close_one
         self._looking = asyncio.create_task(self._close_forgotten())
@@ -95,7 +100,7 @@ class SeparateClusters:
         Raises:
             PoolError: workers could not reach it, or the session may not have so many.
         """
-        if getattr(self._pool, "contact", ""):
+        if self._pool.contact:
             raise PoolError(
                 "a separate cluster can't be had here: workers reach this notebook by one published port, "
                 "which is that of its first cluster: use FacilityCluster() without separate=True"
@@ -116,13 +121,15 @@ class SeparateClusters:
         context = replace(self._context, port=port, dashboard_port=dashboard_port, label=label)
         cluster = self._pool.make_cluster(context)
         directory.mkdir(mode=0o700, parents=True)
-        control = SessionControl(cluster, share, directory)
+        control = SessionControl(cluster, share, directory, idle_seconds=self._idle_seconds)
         await cluster
         try:
             scheduler = cluster.scheduler
             await scheduler.register_scheduler_plugin(control, idempotent=False)
+            await self._data.add(scheduler)
             await control.scale(n)
         except BaseException:
+            self._data.remove(cluster.scheduler)
             await cluster.close()
             shutil.rmtree(directory, ignore_errors=True)
             raise
@@ -141,6 +148,7 @@ class SeparateClusters:
         if closing is None:
             return
         (closing.directory / RECORD).unlink()
+        self._data.remove(closing.cluster.scheduler)
         closing.cluster.shutdown_on_close = False
         await closing.cluster.close()
         self._controls.remove(closing.control)

@@ -1,8 +1,8 @@
 """The Jupyter server extension: starts the Dask session with the notebook server and ends it with it.
 
 It runs in the notebook server's environment, which has no Dask; the session runs in the analysis environment. The
-server does not wait for it. Kernels find the session through the environment set here; ``GET casabinder/api/session``
-tells the page and the launcher how it fares.
+server does not wait for it. Kernels find the session through the environment set here; the page and the launcher
+through ``session_api``.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import asyncio
 import os
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tornado.web
-from jupyter_server.base.handlers import APIHandler
 from jupyter_server.extension.application import ExtensionApp
-from jupyter_server.extension.handler import ExtensionHandlerMixin
 from traitlets import Unicode
 
-from casabinder_runtime.errors import CasabinderError, IdentityError
+from casabinder_runtime.data_access import VALUE_VARIABLE, VARIABLES, kernel_variables
+from casabinder_runtime.errors import CasabinderError, IdentityError, PoolError
 from casabinder_runtime.identity import IDENTITY_FILE, read_identity
 from casabinder_runtime.late_extension import LateExtension
-from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig
+from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig, check_workers
 from casabinder_runtime.ports import DASHBOARD_PORT, LOOPBACK, SCHEDULER_PORT, first_free_port
+from casabinder_runtime.server_pipe import scale_line
+from casabinder_runtime.session_api import ScaleHandler, SessionHandler, SessionReport
 from casabinder_runtime.session_directory import (
     LOG,
     SESSION_VARIABLE,
+    SessionStatus,
     new_session_directory,
     read_record,
     read_status,
@@ -40,19 +40,8 @@ if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
 
 STOP_SECONDS = 30.0
+LOOK_SECONDS = 5.0
 DASHBOARD_PATH = "proxy/{port}/status"
-
-
-@dataclass(frozen=True)
-class SessionReport:
-    """What ``GET casabinder/api/session`` answers; ``state`` is starting, running, failed, stopped or off."""
-
-    state: str
-    env_id: str
-    workers: int = 0
-    requested: int = 0
-    message: str = ""
-    dashboard: str = ""
 
 
 class SessionProcess:
@@ -98,11 +87,24 @@ class SessionProcess:
         code = self._process.poll()
         if code is not None and status.state in ("starting", "running"):
             message = f"the Dask session ended with status {code}: {self._last_words()}"
-            return SessionReport("failed", env_id, message=message)
+            return SessionReport("failed", message=message, env_id=env_id)
         if status.state == "running" and record is not None:
-            dashboard = DASHBOARD_PATH.format(port=record.dashboard_port)
-            return SessionReport("running", env_id, status.workers, status.requested, status.message, dashboard)
-        return SessionReport(status.state, env_id, message=status.message)
+            return SessionReport.of(status, env_id, DASHBOARD_PATH.format(port=record.dashboard_port))
+        return SessionReport.of(SessionStatus(status.state, message=status.message), env_id)
+
+    def scale(self, workers: int) -> None:
+        """Have the session scale; returns at once.
+
+        Raises:
+            PoolError: it may not have so many, or there is nobody to tell.
+        """
+        check_workers(workers, read_status(self.directory).maximum)
+        assert self._process.stdin is not None  # noqa: S101  # by construction
+        try:
+            self._process.stdin.write(scale_line(workers))
+            self._process.stdin.flush()
+        except (OSError, ValueError) as error:  # it is gone, or was stopped
+            raise PoolError("the Dask session of this notebook has ended: restart the server") from error
 
     async def wait_until_started(self) -> str | None:
         """Return the scheduler's address when it listens, or nothing if the session ended before."""
@@ -143,17 +145,6 @@ def kernel_environment(directory: Path, address: str, base_url: str) -> dict[str
     }
 
 
-class SessionHandler(ExtensionHandlerMixin, APIHandler):
-    """``GET casabinder/api/session``."""
-
-    @tornado.web.authenticated
-    def get(self) -> None:
-        """Answer with a ``SessionReport``."""
-        app = self.extensionapp
-        assert isinstance(app, CasabinderApp)  # noqa: S101  # by construction
-        self.finish(asdict(app.report()))
-
-
 class CasabinderApp(ExtensionApp):
     """The extension; its settings are for the image and for tests, users have none."""
 
@@ -166,12 +157,17 @@ class CasabinderApp(ExtensionApp):
     _session: SessionProcess | None = None
     _watch: asyncio.Task[None] | None = None
     _problem = ""
+    _pool = PoolConfig("local")
 
     def initialize_handlers(self) -> None:
         """Add the handler, and start the session: kernels may be asked for as soon as the server listens."""
-        self.handlers.append((r"casabinder/api/session", SessionHandler))
+        self.handlers.append((r"casabinder/api/session", SessionHandler, {"report": self.report}))
+        self.handlers.append((r"casabinder/api/session/scale", ScaleHandler, {"scale": self.scale}))
         try:
+            self._pool = PoolConfig.parse(os.environ.get(POOL_VARIABLE, ""))
             self._start_session()
+            os.environ.update(self._pool.environment)
+            self._let_kernels_read()
         except (CasabinderError, OSError) as error:
             self._problem = f"the Dask session could not be started: {error}"
             self.log.error(self._problem)
@@ -181,10 +177,20 @@ class CasabinderApp(ExtensionApp):
         try:
             env_id = read_identity(Path(self.identity)).env_id
         except IdentityError as error:
-            return SessionReport("failed", "", message=str(error))
+            return SessionReport("failed", message=str(error))
         if self._session is not None:
             return self._session.report(env_id)
-        return SessionReport("failed" if self._problem else "off", env_id, message=self._problem)
+        return SessionReport("failed" if self._problem else "off", message=self._problem, env_id=env_id)
+
+    def scale(self, workers: int) -> None:
+        """Have the session scale.
+
+        Raises:
+            PoolError: it may not have so many workers, or there is no session.
+        """
+        if self._session is None:
+            raise PoolError("this notebook has no Dask session: launch it with workers")
+        self._session.scale(workers)
 
     async def _start_jupyter_server_extension(self, serverapp: ServerApp) -> None:
         self._watch = asyncio.create_task(self._follow(self._session, LateExtension(serverapp)))
@@ -197,7 +203,7 @@ class CasabinderApp(ExtensionApp):
             await self._session.stop()
 
     def _start_session(self) -> None:
-        if PoolConfig.parse(os.environ.get(POOL_VARIABLE, "")).workers == 0:
+        if self._pool.workers == 0:
             return
         prefix = os.environ.get("KERNEL_PYTHON_PREFIX", "/srv/env")
         python = Path(self.python or f"{prefix}/bin/python")
@@ -206,10 +212,13 @@ class CasabinderApp(ExtensionApp):
         self._set_kernel_environment(f"tls://{LOOPBACK}:{self._session.port}")
 
     async def _follow(self, session: SessionProcess | None, late: LateExtension) -> None:
-        """See the session started, then prepare what can wait."""
+        """See the session started, prepare what can wait, then let new kernels have the data's tokens of the time."""
         if session is not None:
             await self._see_started(session)
         await late.prepare()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._let_kernels_read()
 
     async def _see_started(self, session: SessionProcess) -> None:
         """Correct the address that kernels get, should the port have been taken meanwhile."""
@@ -220,6 +229,17 @@ class CasabinderApp(ExtensionApp):
             return
         self._set_kernel_environment(address)
         self.log.info("casabinder: environment %s, Dask scheduler at %s. %s", report.env_id, address, report.message)
+
+    def _let_kernels_read(self) -> None:
+        """Point the variables of kernels to the token and the proxy that the workers get."""
+        try:
+            found = kernel_variables(os.environ, with_command=bool(self._pool.token_command and self._session))
+        except OSError as error:  # there is no place for secrets; a session says so
+            self.log.debug("casabinder: %s", error)
+            return
+        if VARIABLES["token"] in found:
+            os.environ.pop(VALUE_VARIABLE, None)
+        os.environ.update(found)
 
     def _set_kernel_environment(self, address: str) -> None:
         assert self._session is not None and self.serverapp is not None  # noqa: S101, PT018  # by construction

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from casabinder_runtime.control import SessionControl
-from casabinder_runtime.errors import CasabinderError
+from casabinder_runtime.data_push import DataAccess
+from casabinder_runtime.errors import CasabinderError, SessionError
 from casabinder_runtime.identity import IDENTITY_FILE, Identity, read_identity
 from casabinder_runtime.left_behind import forget, hold
 from casabinder_runtime.openssl_errors import clear_errors_before_use
@@ -28,6 +30,7 @@ from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig, make_pool
 from casabinder_runtime.pools.pool import Pool, SessionContext
 from casabinder_runtime.ports import DASHBOARD_PORT, LOOPBACK, SCHEDULER_PORT, first_free_port
 from casabinder_runtime.separate import SeparateClusters
+from casabinder_runtime.server_pipe import ScaleRequests
 from casabinder_runtime.session_directory import (
     RECORD,
     SessionRecord,
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("casabinder_runtime.session")
 
 CLOSE_SECONDS = 20.0
+PORTS_TRIED = 5
 
 
 @dataclass(frozen=True)
@@ -72,32 +76,38 @@ class SessionOptions:
         return cls(**vars(parser.parse_args(arguments)))
 
 
-async def run(options: SessionOptions, pool: Pool) -> None:
+async def run(
+    options: SessionOptions, pool: Pool, *, token_command: Sequence[str] = (), idle_seconds: float = 0
+) -> None:
     """Run a session until it is told to stop.
+
+    ``token_command`` renews the token for reading data; workers without work for ``idle_seconds`` are given back (0:
+    never).
 
     Raises:
         CasabinderError: it could not start.
     """
     clear_errors_before_use()
-    stop = _stop_event(options.stop_with_stdin)
+    stop, wanted = _orders(options.stop_with_stdin)
     identity = read_identity(options.identity_file)
     add_repository(options.repository)
     tls = create_session_certificates(options.directory)
     hold(options.directory)
     forget(options.directory)
     try:
-        port = first_free_port(options.port, host=LOOPBACK if pool.address == LOOPBACK else "")
-        dashboard_port = first_free_port(options.dashboard_port, but=frozenset({port}))
-        context = SessionContext(
-            identity.env_id, options.identity_file, options.repository, tls, pool.address, port, dashboard_port
-        )
-        async with pool.make_cluster(context) as cluster:
-            separate = SeparateClusters(pool, context)
-            control, record = await _announce(options, identity, tls, separate.share(), cluster)
-            await separate.start(cluster.scheduler, control, record)
+        context, cluster = await _started(options, pool, identity, tls)
+        async with cluster:
+            separate = SeparateClusters(pool, context, idle_seconds)
+            control, record = await _announce(options, identity, tls, separate.share(), cluster, idle_seconds)
+            data = DataAccess(cluster.scheduler, token_command)
+            await data.look()  # before there is a worker that would read without
+            await separate.start(cluster.scheduler, control, record, data)
             cluster.scale(pool.workers)
+            working = [asyncio.create_task(data.run()), asyncio.create_task(_obey(control, wanted))]
             await stop.wait()
             logger.info("session is told to stop")
+            for task in working:
+                task.cancel()
             (options.directory / RECORD).unlink()
             cluster.shutdown_on_close = False
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -107,8 +117,63 @@ async def run(options: SessionOptions, pool: Pool) -> None:
             path.unlink()
 
 
+async def _started(
+    options: SessionOptions, pool: Pool, identity: Identity, tls: TlsFiles
+) -> tuple[SessionContext, SpecCluster]:
+    """Return the session as its pool sees it, and its cluster, whose scheduler listens.
+
+    Others on this machine may be quicker to take a port that was free; then the next one is tried.
+
+    Raises:
+        SessionError: workers could not reach the scheduler.
+    """
+    for attempt in range(1, PORTS_TRIED + 1):
+        port = first_free_port(options.port, host=LOOPBACK if pool.address == LOOPBACK else "")
+        if pool.contact and port != SCHEDULER_PORT:
+            raise SessionError(
+                f"port {SCHEDULER_PORT} of this notebook is taken, and workers reach its Dask scheduler by no other: "
+                "stop what listens there, and restart the server"
+            )
+        dashboard_port = first_free_port(options.dashboard_port, but=frozenset({port}))
+        context = SessionContext(
+            env_id=identity.env_id,
+            identity_file=options.identity_file,
+            repository=options.repository,
+            tls=tls,
+            host=pool.address,
+            port=port,
+            dashboard_port=dashboard_port,
+            contact=pool.contact,
+        )
+        cluster = pool.make_cluster(context)
+        try:
+            await cluster
+        except Exception as error:
+            if attempt == PORTS_TRIED or not port_was_taken(error):
+                raise
+            logger.info("port %s was taken meanwhile: another one is tried", port)
+        else:
+            break
+    return context, cluster
+
+
+def port_was_taken(error: BaseException | None) -> bool:
+    """Tell whether an error comes, in the end, from a port on which somebody else listens."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+async def _obey(control: SessionControl, wanted: asyncio.Queue[int]) -> None:
+    """Scale as the notebook server says, until cancelled."""
+    while True:
+        await control.obey(await wanted.get())
+
+
 async def _announce(
-    options: SessionOptions, identity: Identity, tls: TlsFiles, pool: Pool, cluster: SpecCluster
+    options: SessionOptions, identity: Identity, tls: TlsFiles, pool: Pool, cluster: SpecCluster, idle_seconds: float
 ) -> tuple[SessionControl, SessionRecord]:
     """Take control of the scheduler, then publish where it is."""
     scheduler = cluster.scheduler
@@ -119,7 +184,7 @@ async def _announce(
             f"use Client() without arguments"
         )
         logger.warning(message)
-    control = SessionControl(cluster, pool, options.directory, message)
+    control = SessionControl(cluster, pool, options.directory, message, idle_seconds)
     await scheduler.register_scheduler_plugin(control, idempotent=False)
     record = SessionRecord(
         address=f"tls://{LOOPBACK}:{scheduler.port}",
@@ -138,21 +203,26 @@ async def _announce(
     return control, record
 
 
-def _stop_event(stop_with_stdin: bool) -> asyncio.Event:
-    """Return an event that is set when the session must end."""
-    stop = asyncio.Event()
+def _orders(stop_with_stdin: bool) -> tuple[asyncio.Event, asyncio.Queue[int]]:
+    """Return an event that is set when the session must end, and the numbers of workers that the server asks for."""
+    stop: asyncio.Event = asyncio.Event()
+    wanted: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if stop_with_stdin:
+        requests = ScaleRequests()
 
-        def drain() -> None:
-            if not os.read(0, 4096):
+        def read() -> None:
+            data = os.read(0, 4096)
+            for workers in requests.feed(data):
+                wanted.put_nowait(workers)
+            if not data:
                 loop.remove_reader(0)
                 stop.set()
 
-        loop.add_reader(0, drain)
-    return stop
+        loop.add_reader(0, read)
+    return stop, wanted
 
 
 def main() -> int:
@@ -161,8 +231,10 @@ def main() -> int:
     options = SessionOptions.parse()
     status = SessionStatus("stopped", message="the Dask session of this notebook has ended: restart the server")
     try:
-        pool = make_pool(PoolConfig.parse(os.environ.get(POOL_VARIABLE, "")))
-        asyncio.run(run(options, pool))
+        config = PoolConfig.parse(os.environ.get(POOL_VARIABLE, ""))
+        asyncio.run(
+            run(options, make_pool(config), token_command=config.token_command, idle_seconds=config.idle_seconds)
+        )
     except CasabinderError as error:
         status = SessionStatus("failed", message=str(error))
     except Exception as error:

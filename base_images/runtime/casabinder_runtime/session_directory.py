@@ -36,7 +36,7 @@ RECORD = "cluster.json"
 CLUSTERS = "clusters"
 STARTUP_SECONDS = 60.0
 
-State = Literal["starting", "running", "failed", "stopped"]
+State = Literal["off", "starting", "running", "failed", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,41 @@ class SessionRecord:
 
 
 @dataclass(frozen=True)
+class WorkerGroup:
+    """Some workers that do not run, and why; ``level`` is "delayed" or "failed" where somebody should look."""
+
+    count: int
+    what: str
+    reason: str = ""
+    level: str = ""
+
+
+@dataclass(frozen=True)
+class SaidNotice:
+    """A notice, with the time (seconds since 1970) when it was given."""
+
+    time: float
+    message: str
+
+
+@dataclass(frozen=True)
 class SessionStatus:
-    """How a session fares; ``message`` is a sentence when there is something to say."""
+    """How a session fares; ``message`` is a sentence when there is something to say.
+
+    ``pool`` is the pool's kind, ``maximum`` the session's limit if it has one, ``automatic`` the least and most workers
+    while scaling is automatic, ``idle`` what became of workers without work, ``notices`` the latest, oldest first.
+    """
 
     state: State
     workers: int = 0
     requested: int = 0
     message: str = ""
+    pool: str = ""
+    maximum: int | None = None
+    automatic: tuple[int, int] | None = None
+    idle: str = ""
+    groups: tuple[WorkerGroup, ...] = ()
+    notices: tuple[SaidNotice, ...] = ()
 
 
 def secrets_directory(environment: Mapping[str, str] = os.environ) -> Path:
@@ -129,9 +157,13 @@ def read_records(directory: Path) -> list[SessionRecord]:
 def read_status(directory: Path) -> SessionStatus:
     """Return how the session fares; one that has said nothing yet is starting."""
     try:
-        return SessionStatus(**json.loads((directory / "status.json").read_text(encoding="utf-8")))
+        told = json.loads((directory / "status.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return SessionStatus("starting")
+    told["automatic"] = told["automatic"] and tuple(told["automatic"])
+    told["groups"] = tuple(WorkerGroup(**group) for group in told["groups"])
+    told["notices"] = tuple(SaidNotice(**notice) for notice in told["notices"])
+    return SessionStatus(**told)
 
 
 def write_record(directory: Path, record: SessionRecord) -> None:

@@ -8,7 +8,8 @@ without the image's environment. So the command makes what the image would have 
 2. The worker runs, guarded as every worker is, without a nanny: the batch system is what starts it again, and the exit
    status must be the guard's own. SIGTERM lets it hand over its results and leave.
 
-The arguments are those that dask-jobqueue gives to a worker.
+The arguments are those that dask-jobqueue gives to a worker. In a container with a network of its own it listens on
+``--forwarded-port``, and joins once HTCondor has said which port of the node leads there.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from casabinder_runtime.errors import CasabinderError, WorkerError
+from casabinder_runtime.forwarded_port import UNREACHABLE, ForwardingError, contact_address
 from casabinder_runtime.worker_logs import MOST_BYTES
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class WorkerOptions:
     tls_ca_file: str
     tls_cert: str
     tls_key: str
+    forwarded_port: int | None = None
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> WorkerOptions:
@@ -71,6 +74,7 @@ class WorkerOptions:
         parser.add_argument("--protocol", choices=["tls://"], help="there is no other")
         for name in ("--tls-ca-file", "--tls-cert", "--tls-key"):
             parser.add_argument(name, required=True)
+        parser.add_argument("--forwarded-port", type=int, help="of the container, to which a port of the node leads")
         options = vars(parser.parse_args(arguments))
         del options["protocol"]
         return cls(**options)
@@ -116,6 +120,25 @@ def prepare(arguments: Sequence[str]) -> None:
     os.execve(command[0], command, environment)  # noqa: S606  # no shell is wanted
 
 
+def reachability(options: WorkerOptions, environment: Mapping[str, str]) -> dict[str, str | int]:
+    """Return where the worker listens and what it announces, as arguments of ``distributed.Worker``.
+
+    Raises:
+        PoolError: HTCondor does not say which port of the node is forwarded.
+    """
+    if options.forwarded_port is not None:
+        return {
+            "host": "0.0.0.0",  # noqa: S104  # of the container, which has one port that leads out
+            "port": options.forwarded_port,
+            "contact_address": contact_address(environment),
+        }
+    from distributed.utils import get_ip
+
+    scheduler = urlsplit(options.scheduler)
+    # The address from which this machine reaches the scheduler is where the other workers reach this machine.
+    return {"host": get_ip(scheduler.hostname, scheduler.port)}
+
+
 async def run(options: WorkerOptions) -> None:
     """Work until the scheduler lets this worker go, is gone for too long, or SIGTERM comes.
 
@@ -123,7 +146,6 @@ async def run(options: WorkerOptions) -> None:
         WorkerError: it can't.
     """
     from distributed import Security, Worker
-    from distributed.utils import get_ip
 
     from casabinder_runtime.openssl_errors import clear_errors_before_use
     from casabinder_runtime.worker_failure import UnreadableMessages, check_trust
@@ -135,7 +157,6 @@ async def run(options: WorkerOptions) -> None:
         tls_worker_cert=options.tls_cert,
         tls_worker_key=options.tls_key,
     )
-    scheduler = urlsplit(options.scheduler)
     await check_trust(options.scheduler, security)
     unreadable = UnreadableMessages()
     unreadable.listen()
@@ -147,8 +168,7 @@ async def run(options: WorkerOptions) -> None:
         memory_limit=options.memory_limit,
         death_timeout=options.death_timeout,
         local_directory=options.local_directory,
-        # The address from which this machine reaches the scheduler is where the other workers reach this machine.
-        host=get_ip(scheduler.hostname, scheduler.port),
+        **reachability(options, os.environ),
         protocol="tls://",
         security=security,
         dashboard=False,
@@ -230,7 +250,7 @@ def main() -> int:
         asyncio.run(run(WorkerOptions.parse(arguments)))
     except CasabinderError as error:
         sys.stderr.write(f"casabinder: {error}\n")
-        return 1
+        return UNREACHABLE if isinstance(error, ForwardingError) else 1
     return 0
 
 

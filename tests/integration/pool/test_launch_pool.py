@@ -18,7 +18,7 @@ from builder.container.engine import docker as engine
 from builder.container.engine import docker_json
 from launcher import docker
 from launcher.cli import main
-from launcher.pools.doctor import Finding, examine_pool
+from launcher.pools.doctor import examine_pool
 from launcher.pools.site_pool import BatchPool
 from launcher.security.idtokens import SigningKey
 from launcher.site_config import cache_directory, load_site
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from launcher.pools.finding import Finding
     from launcher.servers import Server
     from tests.testbed.pool import RunningPool
 
@@ -287,6 +288,9 @@ def test_a_launch_computes_on_workers_of_the_pool(
     try:
         with kernel_of(server) as kernel:
             said = kernel.run(COMPUTE % WORKERS, seconds=200)
+            # In the machine's own network the sockets of kernels are files.
+            connection = engine("exec", server.name, "sh", "-c", "cat ~/.local/share/jupyter/runtime/kernel-*.json")
+        assert json.loads(connection)["transport"] == "ipc"
         assert said.error == "", said
         doubled, where = json.loads(said.stdout.split("RESULT ", 1)[1].splitlines()[0])
         assert doubled == [2 * number for number in range(10)]

@@ -6,6 +6,7 @@ In a real browser, against the real JupyterHub, proxy, Docker Engine, registry a
 from __future__ import annotations
 
 import json
+import logging
 import re
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Response
 
     from tests.testbed.facility import RunningFacility
 
 pytestmark = pytest.mark.integration
+
+logger = logging.getLogger(__name__)
 
 PATIENCE = 180_000  # milliseconds
 CELLS = (
@@ -58,14 +61,26 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, anonymous: RunningFacility, tmp_path: Path) -> Iterator[Page]:
-    """A page of the facility; what it looked like at the end is kept in the test's directory."""
+    """A page of the facility; what it looked like at the end is kept in the test's directory.
+
+    Requests that came to nothing are logged, for a test that fails. JupyterLab waits for ever when its style sheet
+    does not come, which happened once on a machine that was very busy: the page is then loaded again, as anybody would.
+    """
     context = browser.new_context(base_url=anonymous.url, viewport={"width": 1280, "height": 900})
     context.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
+    context.on("requestfailed", lambda request: logger.warning("%s: %s", request.url, request.failure))
+    context.on("response", _log_if_refused)
     page = context.new_page()
+    page.add_locator_handler(page.get_by_role("dialog", name="Error Loading Theme"), lambda: page.reload())
     yield page
     page.screenshot(path=tmp_path / "end.png")
     context.close()
+
+
+def _log_if_refused(response: Response) -> None:
+    if response.status >= 400:
+        logger.warning("%s: status %s", response.url, response.status)
 
 
 def test_from_a_pasted_address_to_dask_workers_and_back(
@@ -96,6 +111,8 @@ def test_from_a_pasted_address_to_dask_workers_and_back(
     expect(outputs.filter(has_text="muon mu-")).to_be_visible()
     page.screenshot(path=tmp_path / "ran.png")
 
+    scale_in_the_panel(page, tmp_path)
+
     session = page.request.get(f"{server}casabinder/api/session").json()
     dashboard = page.context.new_page()
     dashboard.goto(server + session["dashboard"])
@@ -112,3 +129,25 @@ def test_from_a_pasted_address_to_dask_workers_and_back(
     expect(row).to_have_count(0)
     assert anonymous.containers() == []
     servers.close()
+
+
+def scale_in_the_panel(page: Page, tmp_path: Path) -> None:
+    """See the workers in JupyterLab's status bar and ask for one less, with the keyboard alone."""
+    item = page.get_by_role("button", name="Dask: 2 running")
+    panel = page.get_by_role("dialog", name="Dask workers")
+    item.focus()
+    page.keyboard.press("Enter")
+    expect(panel.get_by_role("status")).to_contain_text("2 running")
+    number = panel.get_by_role("spinbutton", name="Number of workers")
+    expect(number).to_be_focused()
+    expect(number).to_have_value("2")
+    page.screenshot(path=tmp_path / "panel.png")
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.type("1")
+    page.keyboard.press("Enter")
+    expect(panel.get_by_role("status")).to_contain_text("1 running")
+    page.keyboard.press("Escape")
+    expect(panel).to_have_count(0)
+    expect(page.get_by_role("button", name="Dask: 1 running")).to_be_focused()
+    # The panel of dask-labextension is there as well.
+    expect(page.get_by_role("tab", name="Dask", exact=True)).to_be_visible()

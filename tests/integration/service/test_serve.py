@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from builder.container.engine import docker
 from launcher.cli import main
 from launcher.local_registry import answers, start_registry
 from launcher.security.keys import Keys
 from launcher.serve import _only_one
+from launcher.serve_checks import bridge_address
 from launcher.site_config import cache_directory, load_site
-from tests.testbed.launching import engine_answers
+from tests.testbed.launching import build_repository, engine_answers, open_facility
 from tests.testbed.registry import registry_is_installed
 
 if TYPE_CHECKING:
@@ -138,3 +140,13 @@ def test_a_registry_is_run_where_none_answers(tmp_path: Path) -> None:
     again = start_registry(address, tmp_path, tmp_path / "registry.log")
     assert again.end(20)
     assert (tmp_path / "run" / "registry.yml").read_text() == secret
+
+
+def test_containers_reach_this_machine_at_an_address_of_its_own() -> None:
+    # An engine that has never been started twice does not state it (Docker 20.10).
+    with socket.create_server((bridge_address(), 0)) as server:
+        address, port = server.getsockname()
+        command = f"import socket; socket.create_connection(({address!r}, {port}), 10)"
+        with open_facility() as context:
+            image = build_repository(context, "reaches", {})
+        docker("run", "--rm", image.image, "/srv/env/bin/python", "-c", command)

@@ -114,6 +114,8 @@ def node_settings(
             "STARTER_INITIAL_UPDATE_INTERVAL": "1",
             "MachineMaxVacateTime": "5",
             "DOCKER": "/usr/bin/docker",
+            # Nodes that start at once would take the test's image from each other, and be without Docker (status 125).
+            "DOCKER_PERFORM_TEST": "False",
             "DOCKER_EXTRA_ARGUMENTS": " ".join(f"--label={name}={value}" for name, value in labels.items()),
             "DOCKER_IMAGE_CACHE_SIZE": "100",  # HTCondor removes images beyond it, from an engine that others use too
             "SINGULARITY": "/usr/bin/apptainer",
@@ -129,7 +131,7 @@ def client_settings(collector: Place) -> str:
         {
             "CONDOR_HOST": collector.address,
             "COLLECTOR_HOST": str(collector),
-            "NETWORK_INTERFACE": "127.0.0.1",
+            "NETWORK_INTERFACE": collector.address,
             "ENABLE_IPV6": "False",
             "DAEMON_LIST": "",
             "UID_DOMAIN": TRUST_DOMAIN,

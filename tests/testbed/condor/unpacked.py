@@ -1,14 +1,18 @@
 """Images as Apptainer runs them, an unpacked directory or a SIF, at the same path on all nodes of all pools.
 
-They are in one volume of the engine, made by Apptainer in a container, and kept under the digest of their image; of
-those used longest ago only some are kept. As with CVMFS, the nodes see them below ``/cvmfs`` and may only read.
+They are in one volume of the engine and kept under the digest of their image; of those used longest ago only some are
+kept. ``casabinder unpack`` makes the directories, Apptainer in a container the SIF files of them. As with CVMFS, the
+nodes see them below ``/cvmfs`` and may only read.
 """
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.container.engine import docker, docker_bytes
+from launcher.cli import main
 from registry_sync.machine_lock import machine_lock
 from tests.testbed.condor.image import pool_image
 
@@ -19,20 +23,7 @@ IMAGES_VOLUME = "casabinder-test-pool-images"
 IMAGES_INSIDE = "/cvmfs/testbed"
 _KEPT = 4  # images
 _SECONDS = 900.0
-# $1: the volume's place, $2: an image's name there, $3: its reference, $4: how many images to keep.
-_UNPACK = """
-set -e
-cd "$1"
-if [ ! -e "$2/done" ]; then
-  rm -rf "$2"
-  ls -t | tail -n "+$4" | xargs -r rm -rf
-  mkdir "$2"
-  APPTAINER_NOHTTPS=1 APPTAINER_CACHEDIR=/tmp/cache apptainer --quiet build --sandbox "$2/root" "docker://$3"
-  chmod 755 "$2" "$2/root"
-  touch "$2/done"
-fi
-touch "$2"
-"""
+# $1: the volume's place, $2: an image's name there.
 _PACK = """
 set -e
 cd "$1/$2"
@@ -47,8 +38,18 @@ fi
 
 def unpacked(image: ImageRecord) -> str:
     """Return the directory of an image of the site's registry on the nodes; it is made the first time."""
-    name = image.digest.partition(":")[2]
-    _run(_UNPACK, name, image.image, str(_KEPT))
+    name = f"image-{image.digest.partition(':')[2]}"
+    with machine_lock(IMAGES_VOLUME):
+        docker("volume", "create", IMAGES_VOLUME)
+        volume = Path(docker("volume", "inspect", "--format", "{{.Mountpoint}}", IMAGES_VOLUME).strip())
+        if not (volume / name / "root").exists():
+            newest = sorted(volume.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+            for old in newest[_KEPT - 1 :]:
+                shutil.rmtree(old)
+            shutil.rmtree(volume / name, ignore_errors=True)
+            (volume / name).mkdir(mode=0o755)
+            assert main(["unpack", image.image, str(volume / name / "root"), "--json"]) == 0
+        (volume / name).touch()
     return f"{IMAGES_INSIDE}/{name}/root"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -41,4 +42,12 @@ def test_it_is_a_wheel_whose_record_is_right(tmp_path: Path) -> None:
     }
     assert {f"{site}/{source.as_posix()}" for source in sources} <= set(files)
     assert "srv/env/etc/jupyter/jupyter_server_config.d/casabinder_runtime.json" in files
+    extension = "srv/env/share/jupyter/labextensions/casabinder"
+    build = json.loads((RUNTIME / "labextension" / "package.json").read_text())["jupyterlab"]["_build"]
+    assert {f"{extension}/package.json", f"{extension}/{build['load']}"} <= set(files)
     assert package.size == path.stat().st_size
+
+
+def test_the_panel_stays_small() -> None:
+    """JupyterLab waits for every extension's file before it starts."""
+    assert (RUNTIME / "labextension" / "static" / "remoteEntry.js").stat().st_size < 15_000

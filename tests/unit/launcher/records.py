@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from builder.record import BaseFacts, ImageRecord, LayerFacts
+from launcher.site_config import Pool
 
 RECORD = ImageRecord(
     image="127.0.0.1:5000/casabinder/agc-ttbar-0a1b2c:ce8b2e17be0aea65",
@@ -30,3 +31,9 @@ RECORD = ImageRecord(
 def record(**changes: Any) -> ImageRecord:
     """Return the record with some fields changed."""
     return replace(RECORD, **changes)
+
+
+def htcondor_pool(**more: Any) -> Pool:
+    """Return a site's HTCondor pool; nothing of it is there."""
+    needed = {"collector": "condor.example.org", "schedd": "facility@pool", "trust_domain": "pool"}
+    return Pool.model_validate({"kind": "htcondor", **needed, "signing_key": "/none/POOL", **more})

@@ -161,3 +161,14 @@ def test_nothing_that_docker_is_told_has_a_token_in_it() -> None:
     container = describe(RECORD, OPTIONS, "name", "owner")
     told = json.dumps([container.arguments(), container.environment_file().decode()]).lower()
     assert "token" not in told.replace("jupyter_token_file=/run/casabinder/token", "")
+
+
+def test_further_files_have_the_same_owner_and_mode() -> None:
+    with tarfile.open(fileobj=io.BytesIO(secrets_archive("", "", {"data/a": "one", "data/b": "two"}))) as archive:
+        members = [(member.name, oct(member.mode), member.uid, member.isdir()) for member in archive]
+    assert members == [
+        ("casabinder", "0o700", 1000, True),
+        ("casabinder/data", "0o700", 1000, True),
+        ("casabinder/data/a", "0o400", 1000, False),
+        ("casabinder/data/b", "0o400", 1000, False),
+    ]

@@ -57,3 +57,17 @@ def test_a_site_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     file.write_text("service: {prot: 8100}\n")
     assert main(["site", "check", "--site", str(file)]) == 1
     assert "service.prot" in capsys.readouterr().err
+
+
+def test_a_site_is_told_whose_workers_its_pool_can_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CASABINDER_CACHE", str(tmp_path))
+    file = tmp_path / "site.yaml"
+    pool = "kind: htcondor, collector: cm, schedd: s, trust_domain: d, signing_key: POOL, address: 192.0.2.7"
+    file.write_text(f"pool: {{{pool}}}\n")
+    assert main(["site", "check", "--site", str(file)]) == 0
+    assert "of `casabinder launch` alone; `casabinder serve` would say: temporary servers" in capsys.readouterr().out
+    file.write_text(f"pool: {{{pool}, user: facility}}\n")
+    assert main(["site", "check", "--site", str(file)]) == 0
+    assert "workers in the pool cm, which reach a server by host-port" in capsys.readouterr().out

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from casabinder_runtime.errors import PoolError
 from casabinder_runtime.left_behind import left_behind, remember_jobs
 from casabinder_runtime.pools.schedd import Schedd, ScheddAddress
-from casabinder_runtime.pools.submission import PoolSite, WorkerShape
+from casabinder_runtime.pools.submission import FORWARDED_PORT, PoolSite, WorkerShape
 from casabinder_runtime.session_directory import secrets_directory
 from casabinder_runtime.worker_logs import ARRIVING, logs_directory
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from casabinder_runtime.pools import PoolConfig
     from casabinder_runtime.pools.pool import SessionContext
+    from casabinder_runtime.session_directory import WorkerGroup
 
 TOKEN = "condor/token"  # noqa: S105  # below the secrets directory
 PYTHON = "/srv/env/bin/python"  # of the analysis environment, in every image
@@ -34,15 +37,18 @@ _TEXTS = {
     "universe": "docker",
     "network": "host",
     "address": "",
+    "contact": "",
     "accounting_group": "",
     "requirements": "",
+    "cuda_driver": "",
 }
+_CUDA = re.compile(r"\d{1,2}\.\d{1,2}")
 _NEEDED = ("image", "collector", "schedd", "trust_domain", "address")
 
 
 @dataclass(frozen=True)
 class HTCondorPool:
-    """A pool as the launch describes it; ``address`` is where its nodes reach the session's scheduler."""
+    """A pool as the launch describes it; its nodes reach the session's scheduler at ``address``, or at ``contact``."""
 
     workers: int
     maximum: int | None
@@ -50,6 +56,7 @@ class HTCondorPool:
     schedd: ScheddAddress
     site: PoolSite
     shape: WorkerShape
+    contact: str = ""
     kind: str = "htcondor"
 
     @classmethod
@@ -66,18 +73,29 @@ class HTCondorPool:
             raise PoolError(f"an HTCondor pool needs {', '.join(missing)}: the site's configuration does not say")
         if texts["universe"] not in ("docker", "container"):
             raise PoolError(f"universe of an HTCondor pool must be docker or container, not {texts['universe']!r}")
-        if texts["network"] != "host":
-            raise PoolError(f"workers in the network {texts['network']!r} can't be reached: HTCondor jobs need 'host'")
+        if texts["contact"] and not _is_contact(texts["contact"]):
+            raise PoolError(f"contact of an HTCondor pool must be tls://HOST:PORT, not {texts['contact']!r}")
+        if texts["network"] not in ("host", "nat"):
+            raise PoolError(f"network of an HTCondor pool must be host or nat, not {texts['network']!r}")
+        if texts["cuda_driver"] and not _CUDA.fullmatch(texts["cuda_driver"]):
+            raise PoolError(f"cuda_driver must be a version of CUDA such as 12.4, not {texts['cuda_driver']!r}")
         site = PoolSite(
             image=texts["image"],
             universe="docker" if texts["universe"] == "docker" else "container",
+            network="nat" if texts["network"] == "nat" else "host",
             accounting_group=texts["accounting_group"],
             requirements=texts["requirements"],
             keep_claim_seconds=_number(options, "keep_claim_seconds", 600, least=0),
             directives=_table(options, "directives"),
+            environment=config.environment,
         )
-        cores = _number(options, "cores", 1, least=1)
-        shape = WorkerShape(cores, _size(options, "memory", "2GiB"), _size(options, "disk", "4GiB"))
+        shape = WorkerShape(
+            cores=_number(options, "cores", 1, least=1),
+            memory=_size(options, "memory", "2GiB"),
+            disk=_size(options, "disk", "4GiB"),
+            gpus=_number(options, "gpus", 0, least=0),
+            cuda_driver=texts["cuda_driver"],
+        )
         if options:
             raise PoolError(f"an HTCondor pool has no option {', '.join(sorted(options))}")
         schedd = ScheddAddress(
@@ -87,7 +105,7 @@ class HTCondorPool:
             token=secrets_directory(environment) / TOKEN,
             host=texts["address"],
         )
-        return cls(config.workers, config.maximum, texts["address"], schedd, site, shape)
+        return cls(config.workers, config.maximum, texts["address"], schedd, site, shape, texts["contact"])
 
     def make_cluster(self, session: SessionContext) -> SpecCluster:
         """Return a cluster whose workers are jobs that the session's user submits."""
@@ -110,7 +128,7 @@ class HTCondorPool:
             protocol="tls://",
             python=f"{PYTHON} -P",
             worker_command="casabinder_runtime.worker",
-            worker_extra_args=[],
+            worker_extra_args=["--forwarded-port", str(FORWARDED_PORT)] if self.site.network == "nat" else [],
             death_timeout=DEATH_TIMEOUT,
             local_directory="dask",
             silence_logs=False,
@@ -122,10 +140,22 @@ class HTCondorPool:
         """Return how the workers that do not run fare in the queue."""
         return list(cluster.watch.notes)
 
+    def groups(self, cluster: SpecCluster) -> list[WorkerGroup]:
+        """Return the same as values."""
+        return list(cluster.watch.groups)
+
 
 def worker_files(session: SessionContext) -> list[Path]:
     """Return the files that a worker needs: its TLS material, and nobody else's."""
     return [session.tls.ca, session.tls.certificate("worker"), session.tls.key("worker")]
+
+
+def _is_contact(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme == "tls" and bool(parts.hostname) and bool(parts.port) and not parts.path
+    except ValueError:
+        return False
 
 
 def _text(options: dict[str, Any], name: str, default: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from casabinder_runtime.errors import PoolError
 from casabinder_runtime.ports import LOOPBACK
+from casabinder_runtime.session_directory import WorkerGroup
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from distributed import SpecCluster
 
     from casabinder_runtime.pools import PoolConfig
@@ -23,8 +26,10 @@ class LocalPool:
     maximum: int | None = None
     threads: int = 1
     memory: str = "auto"
+    environment: Mapping[str, str] = field(default_factory=dict)
     kind: str = "local"
     address: str = LOOPBACK
+    contact: str = ""
 
     @classmethod
     def from_config(cls, config: PoolConfig) -> LocalPool:
@@ -42,7 +47,7 @@ class LocalPool:
         memory = config.options.get("memory", "auto")
         if memory != "auto":
             _check_size(memory)
-        return cls(config.workers, config.maximum, threads, memory)
+        return cls(config.workers, config.maximum, threads, memory, config.environment)
 
     def make_cluster(self, session: SessionContext) -> SpecCluster:
         """Return a cluster whose workers are child processes, each watched by a nanny."""
@@ -60,6 +65,11 @@ class LocalPool:
         """Return nothing: processes just start."""
         return []
 
+    def groups(self, cluster: SpecCluster) -> list[WorkerGroup]:
+        """Return how many processes have not joined yet."""
+        starting = len(cluster.plan) - len(cluster.scheduler.workers)
+        return [WorkerGroup(starting, "starting")] if starting > 0 else []
+
     def worker_options(self, session: SessionContext) -> dict[str, Any]:
         """Return the arguments of ``distributed.Nanny``: guarded, and with the repository at hand."""
         return {
@@ -70,7 +80,7 @@ class LocalPool:
             "security": session.tls.security("worker"),
             "preload": ["casabinder_runtime.guard", "casabinder_runtime.workplace"],
             "preload_argv": ["--identity", str(session.identity_file)],
-            "env": {"CASABINDER_ENV_ID": session.env_id, "REPO_DIR": str(session.repository)},
+            "env": {**self.environment, "CASABINDER_ENV_ID": session.env_id, "REPO_DIR": str(session.repository)},
         }
 
 

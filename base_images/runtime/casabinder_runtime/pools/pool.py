@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
     from distributed import SpecCluster
 
+    from casabinder_runtime.session_directory import WorkerGroup
     from casabinder_runtime.tls import TlsFiles
 
 
 @dataclass(frozen=True)
 class SessionContext:
-    """The session, as its pool sees it; ``host`` is where workers reach the scheduler."""
+    """The session, as its pool sees it; ``host`` is where workers reach the scheduler, unless ``contact`` says."""
 
     env_id: str
     identity_file: Path
@@ -27,6 +28,7 @@ class SessionContext:
     host: str
     port: int
     dashboard_port: int
+    contact: str = ""
     label: str = ""  # of a separate cluster, at the end of its name and those of its workers
 
     @property
@@ -40,7 +42,7 @@ class SessionContext:
             "protocol": "tls://",
             "host": LOOPBACK if self.host == LOOPBACK else "",  # the notebook's own clients use loopback in any case
             "port": self.port,
-            "contact_address": f"tls://{self.host}:{self.port}",
+            "contact_address": self.contact or f"tls://{self.host}:{self.port}",
             "security": self.tls.security("scheduler"),
             "dashboard": True,
             # Plain HTTP without a password: only ever on loopback, behind the notebook server's proxy.
@@ -68,8 +70,16 @@ class Pool(Protocol):
     def address(self) -> str:
         """The address of this machine at which workers reach the scheduler."""
 
+    @property
+    def contact(self) -> str:
+        """Where workers reach the port :data:`~casabinder_runtime.ports.SCHEDULER_PORT` of this notebook, as an address
+        of Dask; nothing where the scheduler is reached directly."""
+
     def make_cluster(self, session: SessionContext) -> SpecCluster:
         """Return a cluster without workers, for the running event loop; awaiting it starts its scheduler."""
 
     def notes(self, cluster: SpecCluster) -> list[str]:
         """Return how those workers of ``cluster`` fare that do not run, in sentences such as "2 idle in the queue"."""
+
+    def groups(self, cluster: SpecCluster) -> list[WorkerGroup]:
+        """Return the same as values, for the page; workers that start are among them in every pool."""

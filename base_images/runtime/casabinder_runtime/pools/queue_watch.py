@@ -31,6 +31,7 @@ from casabinder_runtime.pools.departures import Departures
 from casabinder_runtime.pools.job_output import JobOutput
 from casabinder_runtime.pools.partings import Partings, announcements
 from casabinder_runtime.pools.schedd import SIGNALS
+from casabinder_runtime.session_directory import WorkerGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence, Set
@@ -49,6 +50,7 @@ RETRY_SECONDS = 15.0  # until a submission that failed is tried again
 PATIENCE = 3  # workers in a row that may end before they join
 REPLACED = ": another one is started"
 AGAIN = ": HTCondor starts it again"
+WAITING = "idle in the queue"
 
 
 @dataclass(frozen=True, order=True)
@@ -66,11 +68,9 @@ def summarize(jobs: Iterable[QueuedJob], joined: Set[str], shape: WorkerShape) -
         if job.worker in joined or job.state == "ended":
             continue
         if job.state == "idle" and job.reason:
-            wanted = f"{shape.cores} cores" if shape.cores > 1 else "1 core"
-            sizes = f"{wanted}, {format_bytes(shape.memory)} of memory and {format_bytes(shape.disk)} of disk"
-            findings[Finding("idle in the queue", f"no free slot has {sizes} ({job.reason})")] += 1
+            findings[Finding(WAITING, f"no free slot has {_wanted(shape)} ({job.reason})")] += 1
         elif job.state in ("idle", "submitted"):
-            findings[Finding("idle in the queue")] += 1
+            findings[Finding(WAITING)] += 1
         elif job.state == "fetching":
             findings[Finding("pulling the image")] += 1
         elif job.state in ("running", "leaving"):
@@ -78,6 +78,17 @@ def summarize(jobs: Iterable[QueuedJob], joined: Set[str], shape: WorkerShape) -
         else:
             findings[Finding("held", job.reason)] += 1
     return findings
+
+
+def _wanted(shape: WorkerShape) -> str:
+    """Return what a worker asks for, in words."""
+    cores = f"{shape.cores} cores" if shape.cores > 1 else "1 core"
+    sizes = f"{format_bytes(shape.memory)} of memory and {format_bytes(shape.disk)} of disk"
+    if not shape.gpus:
+        return f"{cores}, {sizes}"
+    gpus = f"{shape.gpus} GPUs" if shape.gpus > 1 else "a GPU"
+    driver = f" whose driver supports CUDA {shape.cuda_driver}" if shape.cuda_driver else ""
+    return f"{gpus}{driver} with {cores}, {sizes}"
 
 
 def longest(jobs: Iterable[QueuedJob], joined: Set[str], now: float) -> dict[str, int]:
@@ -90,16 +101,23 @@ def longest(jobs: Iterable[QueuedJob], joined: Set[str], now: float) -> dict[str
     return ages
 
 
-def sentences(findings: Counter[Finding], ages: Mapping[str, int] | None = None) -> list[str]:
-    """Return each finding with its count, and for how long, those with a reason last."""
-    ordered = sorted(findings, key=lambda finding: (bool(finding.reason), finding))
-    said = []
-    for one in ordered:
+def groups(findings: Counter[Finding], ages: Mapping[str, int] | None = None) -> list[WorkerGroup]:
+    """Return each finding with its count, and for how long, those with a reason last.
+
+    One with a reason is a delay in the queue, and a failure elsewhere.
+    """
+    found = []
+    for one in sorted(findings, key=lambda finding: (bool(finding.reason), finding)):
         seconds = (ages or {}).get(one.what, 0)
         age = f" for {_duration(seconds)}" if seconds >= LEAST_AGE else ""
-        counted = f"{findings[one]} {one.what}{age}" if one.what else ""
-        said.append(": ".join(filter(None, [counted, one.reason])))
-    return said
+        level = ("delayed" if one.what == WAITING else "failed") if one.reason else ""
+        found.append(WorkerGroup(findings[one] if one.what else 0, f"{one.what}{age}", one.reason, level))
+    return found
+
+
+def sentences(found: Iterable[WorkerGroup]) -> list[str]:
+    """Return the same as sentences."""
+    return [": ".join(filter(None, [f"{one.count} {one.what}" if one.count else "", one.reason])) for one in found]
 
 
 def _duration(seconds: int) -> str:
@@ -135,7 +153,12 @@ class QueueWatch:
     @property
     def notes(self) -> list[str]:
         """How the workers that do not run fare, in sentences."""
-        return sentences(self._findings(), longest(self._own(self._jobs), self._joined(), time.time()))
+        return sentences(self.groups)
+
+    @property
+    def groups(self) -> list[WorkerGroup]:
+        """The same as values."""
+        return groups(self._findings(), longest(self._own(self._jobs), self._joined(), time.time()))
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -277,5 +300,5 @@ class QueueWatch:
         news = {finding for finding in findings if finding.reason} - self._announced
         self._announced = (self._announced | news) & set(findings)
         for finding in sorted(news):
-            [sentence] = sentences(Counter({finding: findings[finding]}))
+            [sentence] = sentences(groups(Counter({finding: findings[finding]})))
             self.say(f"Dask workers in the HTCondor pool: {sentence}")

@@ -22,13 +22,13 @@ class PublishedPool(LocalPool):
 
 
 def test_a_second_scheduler_that_workers_could_not_reach_is_refused() -> None:
-    separate = SeparateClusters(PublishedPool(), CONTEXT)
+    separate = SeparateClusters(PublishedPool(), CONTEXT, 0)
     with pytest.raises(PoolError, match="one published port, which is that of its first cluster: use FacilityCluster"):
         asyncio.run(separate.open())
 
 
 def test_more_workers_than_the_session_may_have_are_refused_before_anything_starts() -> None:
-    separate = SeparateClusters(LocalPool(maximum=2), CONTEXT)
+    separate = SeparateClusters(LocalPool(maximum=2), CONTEXT, 0)
     with pytest.raises(PoolError, match="at most 2 workers in all its clusters: 0 are taken, 3 more were asked for"):
         asyncio.run(separate.open(3))
 

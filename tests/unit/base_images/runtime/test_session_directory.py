@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 import pytest
 from casabinder_runtime.errors import SessionError
 from casabinder_runtime.session_directory import (
+    SaidNotice,
     SessionRecord,
     SessionStatus,
+    WorkerGroup,
     find_session_directory,
     new_session_directory,
     read_record,
@@ -45,7 +47,14 @@ def test_a_session_directory_is_for_its_owner_only_and_empty(tmp_path: Path) -> 
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    status = SessionStatus("running", 2, 3, "port 8786 is taken")
+    status = SessionStatus(
+        "running",
+        *(2, 3, "port 8786 is taken"),
+        pool="htcondor",
+        automatic=(1, 3),
+        groups=(WorkerGroup(1, "held", "it says why", "failed"),),
+        notices=(SaidNotice(1.5, "a sentence"),),
+    )
     write_record(tmp_path, RECORD)
     write_status(tmp_path, status)
     assert read_record(tmp_path) == wait_for_record(tmp_path) == RECORD

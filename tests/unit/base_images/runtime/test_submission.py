@@ -14,6 +14,7 @@ from casabinder_runtime.pools.submission import (
     WorkerShape,
     describe,
     quoted_arguments,
+    quoted_environment,
     submit_text,
 )
 
@@ -70,27 +71,112 @@ UNPACKED = PoolSite(
 )
 
 
-@pytest.mark.parametrize(("site", "universe"), [(SITE, DOCKER), (UNPACKED, CONTAINER)], ids=["docker", "container"])
-def test_the_description_is_what_it_always_was(site: PoolSite, universe: str) -> None:
-    assert submit_text(describe(WORKER, site, SHAPE, COMMAND, FILES)) == f"{universe}{COMMON}queue\n"
+NAT = """\
+universe = docker
+docker_image = registry.example.org/casabinder/x:0123456789abcdef
+docker_override_entrypoint = True
+docker_network_type = nat
+container_service_names = dask
+dask_container_port = 8788
+"""
+SIF = """\
+universe = container
+container_image = /shared/sif/0123456789abcdef.sif
+container_target_dir = /srv/job
+transfer_container = False
+"""
+FETCHED_SIF = """\
+universe = container
+container_image = osdf:///casabinder/0123456789abcdef.sif
+container_target_dir = /srv/job
+"""
+PULLED = """\
+universe = container
+container_image = docker://registry.example.org/casabinder/x:0123456789abcdef
+container_target_dir = /srv/job
+"""
+TWO_ENDS = """\
+on_exit_hold = (ExitBySignal =?= False) && (ExitCode =?= 78 || ExitCode =?= 79)
+on_exit_hold_reason = ifThenElse(ExitCode =?= 79, "HTCondor does not say which port of the node leads to the worker: \
+does the image expose another (EXPOSE)?", "the worker's image does not hold the environment 5ca1ab1e5ca1ab1e")
+on_exit_hold_subcode = ExitCode
+"""
+ONE_END = """\
+on_exit_hold = (ExitBySignal =?= False) && (ExitCode =?= 78)
+on_exit_hold_reason = "the worker's image does not hold the environment 5ca1ab1e5ca1ab1e"
+on_exit_hold_subcode = 78
+"""
+GPUS = "request_gpus = 2\ngpus_minimum_runtime = 12.4\n"
+DISK = "request_disk = 4194304KB\n"
+
+GOLDEN = {
+    "docker, host": (SITE, SHAPE, f"{DOCKER}{COMMON}"),
+    "docker, nat": (replace(SITE, network="nat"), SHAPE, f"{NAT}{COMMON.replace(ONE_END, TWO_ENDS)}"),
+    "docker, GPUs": (
+        SITE,
+        replace(SHAPE, gpus=2, cuda_driver="12.4"),
+        f"{DOCKER}{COMMON.replace(DISK, DISK + GPUS)}",
+    ),
+    "container, unpacked directory": (UNPACKED, SHAPE, f"{CONTAINER}{COMMON}"),
+    "container, SIF": (replace(UNPACKED, image="/shared/sif/0123456789abcdef.sif"), SHAPE, f"{SIF}{COMMON}"),
+    "container, SIF that is fetched": (
+        replace(UNPACKED, image="osdf:///casabinder/0123456789abcdef.sif"),
+        SHAPE,
+        f"{FETCHED_SIF}{COMMON}",
+    ),
+    "container, registry": (replace(UNPACKED, image=f"docker://{SITE.image}"), SHAPE, f"{PULLED}{COMMON}"),
+    "keep-claim, accounting group, requirements, directives": (
+        replace(
+            SITE,
+            accounting_group="cms.alice",
+            requirements="HasCVMFS && OpSysMajorVer >= 9",
+            keep_claim_seconds=60,
+            directives={"require_gpus": "Capability >= 8.0", "MY.Project": '"cms"'},
+        ),
+        SHAPE,
+        DOCKER
+        + COMMON.replace("keep_claim_idle = 600", "keep_claim_idle = 60").replace("cms.other", "cms.alice")
+        + 'requirements = HasCVMFS && OpSysMajorVer >= 9\nrequire_gpus = Capability >= 8.0\nMY.Project = "cms"\n',
+    ),
+}
 
 
-@pytest.mark.parametrize("site", [SITE, UNPACKED], ids=["docker", "container"])
-def test_htcondors_own_library_reads_every_line(site: PoolSite) -> None:
-    description = describe(WORKER, site, SHAPE, COMMAND, FILES)
-    parsed = htcondor2.Submit(submit_text(description))
+@pytest.mark.parametrize(("site", "shape", "text"), GOLDEN.values(), ids=GOLDEN)
+def test_the_description_is_what_it_always_was(site: PoolSite, shape: WorkerShape, text: str) -> None:
+    assert submit_text(describe(WORKER, site, shape, COMMAND, FILES)) == f"{text}queue\n"
+
+
+@pytest.mark.parametrize(("site", "shape", "text"), GOLDEN.values(), ids=GOLDEN)
+def test_htcondors_own_library_reads_every_line(site: PoolSite, shape: WorkerShape, text: str) -> None:
+    description = describe(WORKER, site, shape, COMMAND, FILES)
+    parsed = htcondor2.Submit(text + "queue\n")
     assert {name.lower(): parsed[name] for name in parsed} == {
         name.lower(): value for name, value in description.items()
     }
 
 
-def test_a_sif_that_is_fetched_is_transferred() -> None:
-    description = describe(WORKER, replace(UNPACKED, image="docker://example.org/x:1"), SHAPE, COMMAND, FILES)
-    assert "transfer_container" not in description
+def test_what_htcondor_takes_for_a_directory_and_what_apptainer_does_not_know() -> None:
+    with pytest.raises(PoolError, match=r"HTCondor takes oras://example.org/x:1 for a directory: name a SIF file"):
+        replace(UNPACKED, image="oras://example.org/x:1")
+    with pytest.raises(PoolError, match="nat is for the docker universe"):
+        replace(UNPACKED, network="nat")
+
+
+def test_a_version_of_cuda_without_gpus_asks_for_nothing() -> None:
+    assert "gpus_minimum_runtime" not in describe(WORKER, SITE, replace(SHAPE, cuda_driver="12.4"), COMMAND, FILES)
 
 
 def test_arguments_keep_their_quotes() -> None:
     assert quoted_arguments(["-c", "echo 'a' \"b\""]) == "\"'-c' 'echo ''a'' \"\"b\"\"'\""
+
+
+def test_settings_of_the_site_are_in_the_environment() -> None:
+    site = replace(SITE, environment={"XCACHE_HOST": "xcache.example.org", "XRD_APPNAME": 'it\'s "a" b', "EMPTY": ""})
+    text = describe(WORKER, site, SHAPE, COMMAND, FILES)["environment"]
+    assert text == (
+        "\"CASABINDER_ENV_ID=5ca1ab1e5ca1ab1e XCACHE_HOST=xcache.example.org XRD_APPNAME='it''s \"\"a\"\" b' EMPTY=''\""
+    )
+    assert quoted_environment({"A": "=b"}) == '"A==b"'
 
 
 def test_the_guards_exit_status_is_the_one_that_holds_a_job() -> None:

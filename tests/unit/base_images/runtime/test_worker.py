@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from casabinder_runtime import worker
 from casabinder_runtime.errors import WorkerError
-from casabinder_runtime.worker import PREPARED, WorkerOptions, job_environment
+from casabinder_runtime.worker import PREPARED, WorkerOptions, job_environment, reachability
 
 TLS = ["--tls-ca-file", "ca.pem", "--tls-cert", "worker.pem", "--tls-key", "worker.key"]
 PREFIX = Path("/srv/env")
@@ -26,6 +27,19 @@ def test_plaintext_cannot_be_asked_for() -> None:
         WorkerOptions.parse(["tcp://192.0.2.1:8786", "--name", "w-0", "--protocol", "tcp://", *TLS])
     with pytest.raises(SystemExit):
         WorkerOptions.parse(["tls://192.0.2.1:8786", "--name", "w-0"])
+
+
+def test_behind_a_forwarded_port_it_listens_everywhere_and_announces_the_node(tmp_path: Path) -> None:
+    (tmp_path / "job").write_text("dask_HostPort = 49153\n")
+    (tmp_path / "machine").write_text('MyAddress = "<192.0.2.5:9618?sock=startd>"\n')
+    environment = {"_CONDOR_JOB_AD": str(tmp_path / "job"), "_CONDOR_MACHINE_AD": str(tmp_path / "machine")}
+    options = WorkerOptions.parse(["tls://127.0.0.1:8786", "--name", "w-0", *TLS, "--forwarded-port", "8788"])
+    assert reachability(options, environment) == {
+        "host": "0.0.0.0",
+        "port": 8788,
+        "contact_address": "tls://192.0.2.5:49153",
+    }
+    assert reachability(replace(options, forwarded_port=None), {}) == {"host": "127.0.0.1"}
 
 
 def test_a_bare_process_gets_what_the_image_would_have_given() -> None:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
@@ -62,6 +62,8 @@ def test_a_declaration_that_is_none_ends_the_page() -> None:
     assert parse_page(f"{HTML}<![x[ <a href='late-1.0.tar.gz'>".encode(), "text/html", URL) == FILES
 
 
+@example("<a href='HTTP:0'>")
+@example("<a href='https:///0'>")
 @given(st.text() | st.sampled_from([HTML, HTML.replace("href", "HREF")]).flatmap(st.permutations).map("".join))
 def test_no_html_page_breaks_the_reader(text: str) -> None:
     for file in parse_page(text.encode("utf-8", "replace"), "text/html", URL):

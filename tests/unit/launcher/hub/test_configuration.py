@@ -18,8 +18,9 @@ from launcher.container import owner
 from launcher.hub.configuration import check_home, hub_settings, with_secrets
 from launcher.hub.plan import ServePlan, secret_file
 from launcher.security.keys import Keys
-from launcher.site_config import Home, Hub, Launches, Service, Site
+from launcher.site_config import Data, Home, Hub, Launches, Service, Site
 from registry_sync.errors import CasabinderError
+from tests.unit.launcher.records import htcondor_pool
 
 GOLDEN = Path(__file__).parent / "golden"
 CACHE = Path("/var/cache/casabinder")
@@ -36,6 +37,7 @@ PLAN = ServePlan(
 SITES = {
     "anonymous": Site(service=Service(cors=("https://thebe.example.org",))),
     "login": Site(hub=Hub(mode="login", admins=("ann",)), service=Service(launches=Launches(longest_seconds=0))),
+    "pool": Site(pool=htcondor_pool(address="192.0.2.7", user="facility", token_seconds=7200)),
     "kubernetes": Site(hub=Hub(mode="login", spawner="kubernetes", home=Home(path="/home/jovyan/work"))),
 }
 
@@ -63,6 +65,14 @@ def test_what_the_site_states_comes_last_and_besides_ours() -> None:
     assert [service["name"] for service in found["JupyterHub"]["services"]] == ["launch", "idle-culler", "more"]
     assert found["JupyterHub"]["concurrent_spawn_limit"] == 5
     assert found["GitHubOAuthenticator"] == {"client_id": "x"}
+
+
+def test_servers_are_told_what_data_are_read_with() -> None:
+    site = Site(data=Data(environment={"XCACHE_HOST": "xcache"}, token_command=("oidc-token", "x")))
+    assert settings(site)["VouchedDockerSpawner"]["data"] == {
+        "environment": {"XCACHE_HOST": "xcache"},
+        "data": {"token_command": ["oidc-token", "x"]},
+    }
 
 
 def test_without_limits_of_time_nothing_is_culled() -> None:

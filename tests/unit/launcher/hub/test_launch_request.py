@@ -13,18 +13,18 @@ from launcher.hub.launch_request import bounded, make_request, without_workers_i
 from launcher.refusal import RefusedError
 from launcher.security.principal import Principal
 from launcher.site_config import Hub, Limits, Site
-from tests.unit.launcher.records import RECORD, record
+from tests.unit.launcher.records import RECORD, htcondor_pool, record
 
-LIMITS = Limits(cpus=2, memory="4G", workers=4)
+SITE = Site(limits=Limits(cpus=2, memory="4G", workers=4))
 OPTIONS = LaunchOptions(workers=1, cpus=1.0, memory="2G")
 VISITOR, ANN = Principal("visitor", "v1"), Principal("user", "ann")
 LOGIN = Site(hub=Hub(mode="login"))
 
 
 def test_options_within_the_limits_stay_and_say_how_far_they_scale() -> None:
-    assert bounded(OPTIONS, LIMITS) == replace(OPTIONS, maximum=4)
-    assert bounded(replace(OPTIONS, maximum=9), LIMITS).maximum == 4
-    assert bounded(replace(OPTIONS, memory="1G"), LIMITS).maximum == 3  # as many as the memory is enough for
+    assert bounded(OPTIONS, SITE) == replace(OPTIONS, maximum=4)
+    assert bounded(replace(OPTIONS, maximum=9), SITE).maximum == 4
+    assert bounded(replace(OPTIONS, memory="1G"), SITE).maximum == 3  # as many as the memory is enough for
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,28 @@ def test_options_within_the_limits_stay_and_say_how_far_they_scale() -> None:
 )
 def test_options_beyond_the_limits_are_refused(changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(RefusedError, match=sentence) as caught:
-        bounded(replace(OPTIONS, **changes), LIMITS)  # type: ignore[arg-type]
+        bounded(replace(OPTIONS, **changes), SITE)  # type: ignore[arg-type]
     assert caught.value.status == 400
+
+
+def test_workers_of_a_pool_take_no_memory_of_the_server() -> None:
+    site = Site(limits=Limits(memory="1G", workers=1), pool=htcondor_pool(maximum=30))
+    options = replace(OPTIONS, memory="256M", workers=20)
+    assert bounded(options, site) == replace(options, maximum=30)
+    with pytest.raises(RefusedError, match="31 Dask workers were asked for, and this site gives up to 30"):
+        bounded(replace(options, workers=31), site)
+
+
+@pytest.mark.parametrize("name", ["condor", "Root", "o brien", "7th", "ann@example.org"])
+def test_who_can_be_no_user_of_the_pool_launches_without_workers(name: str) -> None:
+    site = Site(hub=Hub(mode="login"), pool=htcondor_pool())
+    with pytest.raises(
+        RefusedError, match=rf"{name!r} can't be a user of the HTCondor pool.*without Dask workers"
+    ) as e:
+        make_request(RECORD, OPTIONS, Principal("user", name), Origin(), site)
+    assert e.value.status == 400
+    make_request(RECORD, replace(OPTIONS, workers=0), Principal("user", name), Origin(), site)
+    make_request(RECORD, OPTIONS, VISITOR, Origin(), Site(pool=htcondor_pool(user="facility")))
 
 
 def test_a_foreign_image_that_has_no_workers_starts_without() -> None:

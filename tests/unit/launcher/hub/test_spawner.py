@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from launcher.hub.docker_spawner import VouchedDockerSpawner
@@ -22,6 +24,14 @@ def test_the_environment_is_what_the_design_promises_and_has_no_secret() -> None
         "CASABINDER_SECRETS": "/run/casabinder",
         "JUPYTER_TOKEN_FILE": "/run/casabinder/token",
     }
+
+
+def test_a_server_is_told_what_data_are_read_with() -> None:
+    spawner = VouchedDockerSpawner(data={"environment": {"XCACHE_HOST": "xcache"}}, mode="anonymous")
+    spawner._request = REQUEST
+    told = json.loads(spawner.get_env()["CASABINDER_POOL"])
+    assert told["environment"] == {"XCACHE_HOST": "xcache"}
+    assert told["kind"] == "local"
 
 
 def test_the_labels_are_not_those_of_the_command_line() -> None:

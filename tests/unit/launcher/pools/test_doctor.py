@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from launcher.pools import doctor
-from launcher.pools.doctor import examine_registry, surroundings
+from launcher.pools.doctor import examine_registry
+from launcher.pools.option_findings import gpus_finding, network_finding, prepull_finding, source_finding
 from launcher.pools.probe import Attempt, Sight, Slot
 from launcher.pools.site_pool import BatchPool
+from launcher.pools.surroundings import surroundings
 from launcher.site_config import Pool
 from registry_sync.client import RegistryClient
 from registry_sync.layout import LayoutStore
@@ -101,3 +103,76 @@ def test_images_come_from_a_registry_that_answers(tmp_path: Path) -> None:
     assert "OCI layout" in examine_registry(LayoutStore(tmp_path / "layout")).sentence
     with RegistryClient("127.0.0.1:9", credentials=None) as store:
         assert examine_registry(store).state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("images", "more", "state", "words"),
+    [
+        ("docker://{name}", {}, "ok", "docker://{name} for the nodes, which fetch and convert it for every job"),
+        ("osdf:///x/{image_id}.sif", {}, "ok", "which fetch it for every job"),
+        ("ROOT/{name}", {}, "ok", "ROOT is here too, with 1 entry in it"),
+        ("ROOT/none/{name}", {}, "ok", "ROOT/none is not on this machine, so a launch can't say if one is missing"),
+        ("ROOT/none/{name}", {"images_fallback": "docker"}, "failed", "so nobody can see whether an image is there"),
+        ("ROOT/none/{name}", {"images_seconds": 60}, "failed", "mount it here as well"),
+    ],
+)
+def test_source(tmp_path: Path, images: str, more: dict[str, Any], state: str, words: str) -> None:
+    (tmp_path / "registry.example.org").mkdir()
+    site = pool(universe="container", images=images.replace("ROOT", str(tmp_path)), **more).site
+    finding = source_finding(site)
+    assert finding.state == state
+    assert words.replace("ROOT", str(tmp_path)) in finding.sentence
+
+
+NEAR = Slot("a", 4, docker=True, container=False, address="127.0.0.2")
+FAR = Slot("b", 4, docker=True, container=False, gpus=2, address="192.0.2.5")
+
+
+@pytest.mark.parametrize(
+    ("address", "sight", "state", "words"),
+    [
+        ("127.0.0.1", Sight(True, True, (FAR,)), "failed", "in a container 127.0.0.1 is not this machine"),
+        ("192.0.2.7", Sight(True, True, (FAR, NEAR)), "failed", "1 node of the pool have loopback addresses"),
+        ("192.0.2.7", Sight(error="no answer"), "skipped", "not looked at"),
+        ("192.0.2.7", Sight(True, True, (FAR,)), "ok", "Docker forwards a port of the node to each worker"),
+    ],
+)
+def test_network(address: str, sight: Sight, state: str, words: str) -> None:
+    finding = network_finding(pool(address=address, network="nat").site, sight)
+    assert finding.state == state
+    assert words in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("gpus", "slots", "state", "words"),
+    [
+        (1, (NEAR,), "failed", "workers may ask for 1 GPU, but of 1 slot none has any: correct `pool.gpus`"),
+        (4, (NEAR, FAR), "failed", "workers may ask for 4 GPUs, but of 2 slots none has more than 2"),
+        (2, (NEAR, FAR), "ok", "2 GPUs on 1 node; a worker may have up to 2"),
+    ],
+)
+def test_gpus(gpus: int, slots: tuple[Slot, ...], state: str, words: str) -> None:
+    finding = gpus_finding(pool(gpus=gpus).site, Sight(True, True, slots))
+    assert finding.state == state
+    assert words in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("more", "attempt", "state", "words"),
+    [
+        ({}, None, "ok", "brought to 2 nodes of 2 as alice"),
+        ({"universe": "container"}, None, "failed", "has no effect in the container universe"),
+        ({"user": "bob"}, Attempt("end", "bob@d", owner="bob@d"), "ok", "as bob"),
+        (
+            {"user": "bob"},
+            Attempt("queue", "bob@d", error="no account"),
+            "failed",
+            "bob can't bring images to nodes: no",
+        ),
+    ],
+)
+def test_prepull(more: dict[str, Any], attempt: Attempt | None, state: str, words: str) -> None:
+    user = {"user": more.pop("user")} if "user" in more else {}
+    finding = prepull_finding(pool(prepull={"nodes": 5, **user}, **more), Sight(True, True, (NEAR, FAR)), attempt)
+    assert finding.state == state
+    assert words in finding.sentence

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from casabinder_runtime.pools import PoolConfig
+from casabinder_runtime.pools.htcondor import HTCondorPool
 
 from launcher.container import LaunchOptions, describe, secrets_archive, server_name
+from launcher.pools.image_source import SessionImage
 from launcher.pools.site_pool import BatchPool
 from launcher.site_config import Pool, Site, load_site
 from registry_sync.errors import CasabinderError
@@ -44,7 +46,7 @@ def claims(token: str) -> dict[str, object]:
 
 def test_a_session_is_told_everything_but_secrets(tmp_path: Path) -> None:
     more = (
-        "  memory: 1.5G\n  accounting_group: cms.user\n  requirements: HasCVMFS\n"
+        "  memory: 1.5G\n  accounting_group: 'cms.{user}'\n  requirements: HasCVMFS\n"
         "  directives: {MY.Project: '\"cms\"'}\n"
         "  universe: container\n  address: 192.0.2.7\n"
     )
@@ -62,10 +64,13 @@ def test_a_session_is_told_everything_but_secrets(tmp_path: Path) -> None:
         "trust_domain": "pool",
         "universe": "container",
         "network": "host",
+        "gpus": 0,
+        "cuda_driver": "",
         "address": "192.0.2.7",
-        "accounting_group": "cms.user",
+        "accounting_group": "cms.alice",
         "requirements": "HasCVMFS",
         "keep_claim_seconds": 600,
+        "idle_seconds": 1800,
         "directives": {"MY.Project": '"cms"'},
     }
     parsed = PoolConfig.parse(json.dumps(document))
@@ -94,11 +99,36 @@ def test_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_image_as_each_universe_names_it(tmp_path: Path) -> None:
-    assert BatchPool.of_site(site(tmp_path), "alice").image("host/x:tag") == "host/x:tag"
-    unpacked = BatchPool.of_site(
-        site(tmp_path, "  universe: container\n  unpacked: /cvmfs/unpacked.cern.ch/\n"), "alice"
-    )
-    assert unpacked.image("host/x:tag") == "/cvmfs/unpacked.cern.ch/host/x:tag"
+    container = "  universe: container\n"
+    for more, name in (
+        ("", "host/x:tag"),
+        (container, "docker://host/x:tag"),
+        (container + "  images: '/cvmfs/unpacked.cern.ch/{name}'\n", "/cvmfs/unpacked.cern.ch/host/x:tag"),
+        (container + "  images: '/shared/{image_id}.sif'\n", "/shared/tag.sif"),
+    ):
+        assert BatchPool.of_site(site(tmp_path, more), "alice").document("host/x:tag", 1, 1)["image"] == name
+
+
+def test_an_image_that_is_not_where_nodes_look_for_it_comes_from_the_registry(tmp_path: Path) -> None:
+    (tmp_path / "sif").mkdir()
+    more = f"  universe: container\n  network: nat\n  images: '{tmp_path}/sif/{{image_id}}.sif'\n"
+    pool = BatchPool.of_site(site(tmp_path, more + "  images_fallback: docker\n"), "alice")
+    said: list[str] = []
+    here = pool.for_image(SessionImage("host/x:tag", "e"), said.append)
+    document = here.document("host/x:tag", 1, 1)
+    assert (document["universe"], document["image"], document["network"]) == ("docker", "host/x:tag", "nat")
+    assert said == [f"{tmp_path}/sif/tag.sif is not there, so workers are started with Docker from the registry"]
+    (tmp_path / "sif" / "tag.sif").touch()
+    later = pool.for_image(SessionImage("host/x:tag", "e"), said.append)
+    document = later.document("host/x:tag", 1, 1)
+    assert (document["universe"], document["network"]) == ("container", "host")
+    assert len({server_name(RECORD, LaunchOptions(batch=one), "owner") for one in (here, later)}) == 1
+
+
+def test_gpus_of_the_launch_and_of_the_image(tmp_path: Path) -> None:
+    pool = BatchPool.of_site(site(tmp_path, "  gpus: 2\n"), "alice")
+    document = pool.with_gpus(None, {"org.casabinder.cuda": "12.6"}).document("host/x:tag", 1, 1)
+    assert (document["gpus"], document["cuda_driver"]) == (1, "12.6")
 
 
 def test_a_site_without_a_pool_says_so() -> None:
@@ -114,6 +144,8 @@ def test_a_site_without_a_pool_says_so() -> None:
         ('pool: {requirements: "true\\nqueue 9"}', r"pool.requirements"),
         ("pool: {schedd: 'a b'}", r"pool.schedd"),
         ("pool: {token_seconds: 0}", r"pool.token_seconds"),
+        ("pool: {accounting_group: 'cms.{group}'}", r"pool.accounting_group"),
+        ("pool: {universe: container, images: 'oras://x/{name}'}", r"can't be oras://"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, entry: str, message: str) -> None:
@@ -134,12 +166,34 @@ def test_workers_reach_the_session_and_nobody_else_the_server(tmp_path: Path) ->
     arguments = " ".join(container.arguments())
     assert "--network host --add-host host.docker.internal:127.0.0.1" in arguments
     assert "--publish" not in arguments
-    assert arguments.endswith("notebook-server --ip=127.0.0.1 --port=18888 --ServerApp.port_retries=0 --no-browser")
+    server = "--ip=127.0.0.1 --port=18888 --ServerApp.port_retries=0 --no-browser --KernelManager.transport=ipc"
+    assert arguments.endswith(f"notebook-server {server}")
     assert container.labels["org.casabinder.port"] == "18888"
     told = json.loads(container.environment["CASABINDER_POOL"])
     assert told == batch.document(RECORD.image, 2, 20)
     assert "@sha256:" not in told["image"]
     assert batch.token().split(".")[2] not in container.environment_file().decode() + arguments
+
+
+def test_a_port_is_published_for_the_scheduler(tmp_path: Path) -> None:
+    batch = BatchPool.of_site(site(tmp_path, "  address: 192.0.2.7\n"), "alice")
+    options = LaunchOptions(workers=2, maximum=20, batch=batch)
+    container = describe(RECORD, options, "name", "owner", ("192.0.2.7", 30_417))
+    arguments = " ".join(container.arguments())
+    assert "--publish 127.0.0.1::8888" in arguments
+    assert "--publish 192.0.2.7:30417:8786" in arguments
+    assert "--network" not in arguments
+    assert container.labels["org.casabinder.scheduler-port"] == "30417"
+    told = json.loads(container.environment["CASABINDER_POOL"])
+    assert told == batch.document(RECORD.image, 2, 20, "tls://192.0.2.7:30417")
+    assert HTCondorPool.from_config(PoolConfig.parse(json.dumps(told)), {}).contact == "tls://192.0.2.7:30417"
+
+
+def test_a_container_has_no_name_of_its_own(tmp_path: Path) -> None:
+    more = "  address: 192.0.2.7\n  exposure: sni\n  domain: dask.example.org\n"
+    options = LaunchOptions(workers=2, batch=BatchPool.of_site(site(tmp_path, more), "alice"))
+    with pytest.raises(CasabinderError, match="sni` is for servers in Kubernetes"):
+        describe(RECORD, options, "name", "owner")
 
 
 def test_without_workers_no_pool_is_asked(tmp_path: Path) -> None:
