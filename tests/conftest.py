@@ -9,17 +9,19 @@ from xdist.scheduler import LoadScopeScheduling
 
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
-# Modules that share what takes minutes to make, or that look at every container of this machine, are in one group; it
-# begins first, since it is the longest.
+# Modules that share what takes minutes to make, or that look at every container of this machine, are in one group; the
+# longest groups begin first.
 TOGETHER = {"test_corpus": "corpus", "test_reproducibility": "corpus", "test_source_builds": "corpus"}
-FIRST = ("corpus", "service")
+FOLDERS = ("service", "pool")  # of tests/integration
+FIRST = ("pool", "service", "corpus")
 
 
 def group_of(nodeid: str) -> str:
     """Return the group of a test's module; most modules are a group of their own."""
     module = nodeid.partition("::")[0]
-    if module.startswith("tests/integration/service/"):
-        return "service"
+    for folder in FOLDERS:
+        if module.startswith(f"tests/integration/{folder}/"):
+            return folder
     return TOGETHER.get(module.rpartition("/")[2].removesuffix(".py"), module)
 
 
