@@ -159,7 +159,7 @@ def _build(
         environments[name] = InstalledEnvironment(
             install_prefix, definition.requirements[name], tuple(sorted(installed, key=lambda package: package.name))
         )
-    own += image_files.own_entries(definition.document.python)
+    own += image_files.own_entries()
     layers += [*tail, _small_layer(workshop.layers, "casabinder's own files", own)]
 
     image = make_image(

@@ -64,9 +64,7 @@ class Workshop:
 def base_identity(definition: Definition, workshop: Workshop) -> str:
     """Return the tag of the base that ``definition`` makes here and now; no network is touched."""
     runtime, _ = build_runtime_wheel(workshop.cache / "wheels")
-    own = sha256_digest(
-        canonical_json([describe(entry) for entry in image_files.own_entries(definition.document.python)])
-    )
+    own = sha256_digest(canonical_json([describe(entry) for entry in image_files.own_entries()]))
     certificates = [name for name, _ in workshop.certificate_texts()]
     return definition.identity(runtime.sha256, own, identity(""), *certificates)
 

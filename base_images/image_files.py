@@ -23,7 +23,6 @@ HOME = "/home/jovyan"
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 SEARCH_PATH = f"{SERVER_PREFIX}/commands:{ANALYSIS_PREFIX}/bin:{SERVER_PREFIX}/bin:/usr/local/bin:/usr/bin:/bin"
 _COMMANDS = ("jupyter-lab", "jupyter-labhub", "jupyter-server", "jupyterhub-singleuser")
-_ICONS = ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg")
 _SHARE = "usr/local/share/casabinder"
 
 # Debian's /etc/profile resets PATH for login shells; terminals of JupyterLab are such shells.
@@ -35,6 +34,14 @@ _KERNEL = {
     "language": "python",
     "metadata": {"debugger": True},
 }
+
+# A link to ipykernel's own would be refused: tornado serves no link that leads out of its directory.
+_ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64">'
+    '<rect x="4" y="4" width="56" height="56" rx="12" fill="#306998"/>'
+    '<text x="32" y="43" font-family="sans-serif" font-size="32" font-weight="bold" text-anchor="middle"'
+    ' fill="#ffd43b">Py</text></svg>\n'
+)
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
@@ -65,20 +72,19 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 _LAB_SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
 
-def own_entries(python: str) -> list[Entry]:
-    """Return the files that casabinder itself adds to a base with this Python (``X.Y``)."""
+def own_entries() -> list[Entry]:
+    """Return the files that casabinder itself adds to a base."""
     entrypoint = (RUNTIME / "casabinder-entrypoint").read_bytes()
     entries = [
         Entry("usr/local/bin/casabinder-entrypoint", "file", entrypoint, mode=0o755),
         Entry("etc/profile.d/casabinder.sh", "file", _PROFILE.encode()),
         Entry(f"{_SHARE}/kernels/python3/kernel.json", "file", canonical_json(_KERNEL)),
+        Entry(f"{_SHARE}/kernels/python3/logo-svg.svg", "file", _ICON.encode()),
         Entry("etc/casabinder", "directory", mode=0o755),
         Entry(REPO_DIR.strip("/"), "directory", mode=0o755, uid=1000, gid=1000),
     ]
     settings = f"{SERVER_PREFIX}/share/jupyter/lab/settings/overrides.json".strip("/")
     entries.append(Entry(settings, "file", canonical_json(_LAB_SETTINGS)))
-    icons = f"{ANALYSIS_PREFIX}/lib/python{python}/site-packages/ipykernel/resources"
-    entries += [Entry(f"{_SHARE}/kernels/python3/{icon}", "symlink", target=f"{icons}/{icon}") for icon in _ICONS]
     commands = f"{SERVER_PREFIX}/commands".strip("/")
     entries += [Entry(f"{commands}/{name}", "symlink", target=f"../bin/{name}") for name in _COMMANDS]
     return entries

@@ -136,6 +136,13 @@ def test_the_dashboard_is_behind_the_token(server: Server) -> None:
     assert ask(server, session["dashboard"]).status_code in (302, 403)
 
 
+def test_the_launcher_finds_the_kernels_icons(server: Server) -> None:
+    kernels = ask(server, "api/kernelspecs", server.token).json()["kernelspecs"]
+    icons = [path for kernel in kernels.values() for path in kernel["resources"].values()]
+    assert icons
+    assert [path for path in icons if ask(server, path.lstrip("/"), server.token).status_code != 200] == []
+
+
 def test_the_page_finds_the_dask_panel_that_is_loaded_late(server: Server) -> None:
     assert ask(server, "dask/clusters", server.token).json() == []
     assert ask(server, "dask/clusters").status_code == 403

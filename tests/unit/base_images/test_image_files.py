@@ -8,7 +8,7 @@ GROUP = "root:x:0:"
 
 
 def test_the_entry_point_can_be_run_and_the_repository_belongs_to_the_user() -> None:
-    entries = {entry.path: entry for entry in own_entries("3.13")}
+    entries = {entry.path: entry for entry in own_entries()}
     for entry in entries.values():
         check_entry(entry)
     assert entries["usr/local/bin/casabinder-entrypoint"].mode == 0o755
