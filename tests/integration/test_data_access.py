@@ -185,7 +185,11 @@ def test_the_sites_command_renews_the_token(server: TokenServer, tmp_path: Path)
     first = ISSUER.token(300, begins=time.time() - 3000)
     (tokens / "next").write_text(first)
     with reading_session(server, tmp_path, {"token_command": command}) as (record, secrets):
-        assert (secrets / "data" / "bearer_token").read_text() == first
+        written, deadline = secrets / "data" / "bearer_token", time.monotonic() + 30
+        while not written.exists():  # the session is announced first
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert written.read_text() == first
         (tokens / "next").unlink()
         said = compute(
             server,

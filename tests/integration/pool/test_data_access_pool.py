@@ -25,6 +25,7 @@ from launcher.site_config import cache_directory
 from tests.testbed.condor.unpacked import unpacked
 from tests.testbed.git_repository import commit_files
 from tests.testbed.launching import engine_answers, kernel_of, open_facility
+from tests.testbed.pool import running_pool
 from tests.testbed.pool_session import running_pool_session, session_jobs
 from tests.testbed.scitokens import Issuer
 from tests.testbed.xrootd import running_token_xrootd
@@ -91,9 +92,10 @@ class Analysis:
 
 
 @pytest.fixture(scope="module")
-def pool(session_pool: RunningPool) -> RunningPool:
-    """A pool of two nodes, which other modules use as well."""
-    return session_pool
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPool]:
+    """A pool of two nodes."""
+    with running_pool(tmp_path_factory.mktemp("pool") / "pool") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +241,9 @@ def test_tokens_are_where_they_are_needed_and_nowhere_else(analysis: Analysis, p
         ),
         # Files may go while they are looked at, which is an error to grep; the last pattern is there to be found.
         "the pool's logs, the schedd's disk": pool.run(
-            "sh", "-c", f"grep -rshoF {of_pool} -e CasabinderWorker /var/log/condor /var/lib/condor || true"
+            "sh",
+            "-c",
+            f"grep -rshoF {of_pool} -e CasabinderWorker $(condor_config_val SPOOL) $(condor_config_val LOG) || true",
         ),
     }
     for what, said in {
