@@ -19,7 +19,7 @@
     [data-level=delayed]::before { content: "\\25b2"; color: var(--jp-warn-color1); }
     [data-level=failed]::before { content: "\\2716"; color: var(--jp-error-color1); }
     [data-level=fine]::before { content: "\\25cf"; color: var(--jp-success-color1); }
-    .cb-panel { box-sizing: border-box; width: 400px; max-width: 90vw; max-height: 70vh; overflow: auto; padding: 12px 14px;
+    .cb-panel { box-sizing: border-box; width: 440px; max-width: min(440px, 90vw); max-height: 70vh; overflow: auto; padding: 12px 14px;
       color: var(--jp-ui-font-color1); background: var(--jp-layout-color1); border: 1px solid var(--jp-border-color1);
       font-size: var(--jp-ui-font-size1); line-height: 1.45; overflow-wrap: anywhere; }
     .cb-panel h2 { margin: 0; font-size: var(--jp-ui-font-size2); }
@@ -134,8 +134,7 @@
       );
       form.hidden = report.state !== "running";
       if (report.maximum !== null) number.max = report.maximum;
-      if (!touched && document.activeElement !== number) number.value = report.requested;
-      if (!number.value) number.value = report.requested;
+      if (!touched) number.value = report.requested;
       said.hidden = report.notices.length === 0;
       show(notices, JSON.stringify(report.notices), () =>
         [...report.notices].reverse().map((notice) => {
