@@ -133,6 +133,8 @@ def test_a_scheduler_that_is_reached_by_one_port_has_no_other(tmp_path: Path) ->
     )
     with contextlib.ExitStack() as stack:
         other = stack.enter_context(socket.socket())
+        # Like the look for a free port: else one on which a connection has just ended would be free to it, not to us.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):  # somebody has it already
             other.bind(("", 8786))
             other.listen()
