@@ -60,7 +60,7 @@ def _local_client(stack: ExitStack, work: Path, security: Security | None) -> Cl
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             local_directory=str(work),
             protocol="tls://" if security else "tcp://",
             security=security,
@@ -110,7 +110,12 @@ async def _join(workers: int, kind: str) -> float:
     with tempfile.TemporaryDirectory(prefix="bench-join-") as name:
         work = Path(name)
         tls = create_session_certificates(work / "tls")
-        options: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "dashboard": False}
+        options: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": 0,
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+        }
         if kind != "plain":
             options |= {"protocol": "tls://", "security": tls.security("scheduler")}
         if kind == "guard and TLS":
