@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from builder.attachments.location import locate
-from registry_sync.unpack import unpack_image
+from registry_sync.unpack import APPTAINER, unpack_image
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -24,7 +24,7 @@ def unpack(context: Context, arguments: Namespace) -> int:
 
     directory = arguments.directory.absolute()
     with locate(arguments.image, context.facility) as location:
-        unpack_image(location.store, location.repository, location.manifest, directory, progress)
+        unpack_image(location.store, location.repository, location.manifest, directory, progress, programs=APPTAINER)
     if arguments.json:
         print(json.dumps({"image": arguments.image, "digest": location.digest, "directory": str(directory)}, indent=2))
     else:

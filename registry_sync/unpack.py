@@ -31,10 +31,22 @@ import zstandard
 from registry_sync.errors import CasabinderError, DigestMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from registry_sync.manifest import Descriptor, Manifest
     from registry_sync.store import Store
+
+APPTAINER = {
+    f".singularity.d/actions/{name}": f"#!/bin/sh\nexec {command}\n".encode()
+    for name, command in {
+        "exec": '"$@"',
+        "run": '"$@"',
+        "shell": '/bin/sh "$@"',
+        "start": "true",
+        "test": "true",
+    }.items()
+}
+"""What Apptainer adds to an image that it unpacks itself: HTCondor runs no job in one that fails ``apptainer test``."""
 
 _WHITEOUT, _OPAQUE, _AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."
 _MOST_LINKS = 40  # that lead to one place, as Linux has it
@@ -52,8 +64,12 @@ def unpack_image(
     manifest: Manifest,
     target: Path,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
+    *,
+    programs: Mapping[str, bytes] | None = None,
 ) -> None:
     """Make ``target``, which must not be there, the root of an image; ``progress`` is told layers, done and in all.
+
+    ``programs`` are added by their paths, unless the image has something there.
 
     Raises :class:`UnpackError`, and what the store raises.
     """
@@ -76,6 +92,8 @@ def unpack_image(
             progress(number, len(pairs))
             with store.open_blob(repository, layer.digest) as chunks:
                 _apply(root, layer, diff_id, chunks)
+        for path, content in (programs or {}).items():
+            root.add_program(path, content)
         root.finish()
         staging.rename(target)
     except OSError as error:
@@ -116,6 +134,14 @@ class Root:
             else:
                 self._add(tar, member, parent / name)
                 added.add(parent / name)
+
+    def add_program(self, name: str, content: bytes) -> None:
+        """Add a file that can be run, unless there is something of this name."""
+        parts = _parts(name)
+        path = self._directory(parts[:-1]) / parts[-1]
+        if not os.path.lexists(path):
+            path.write_bytes(content)
+            path.chmod(0o755)
 
     def finish(self) -> None:
         """Give all directories their modes and times: while files came, they had to be writable."""

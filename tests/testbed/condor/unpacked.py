@@ -38,7 +38,7 @@ fi
 
 def unpacked(image: ImageRecord) -> str:
     """Return the directory of an image of the site's registry on the nodes; it is made the first time."""
-    name = f"image-{image.digest.partition(':')[2]}"
+    name = f"root-{image.digest.partition(':')[2]}"
     with machine_lock(IMAGES_VOLUME):
         docker("volume", "create", IMAGES_VOLUME)
         volume = Path(docker("volume", "inspect", "--format", "{{.Mountpoint}}", IMAGES_VOLUME).strip())

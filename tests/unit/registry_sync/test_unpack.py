@@ -19,7 +19,7 @@ import zstandard
 from registry_sync.errors import DigestMismatchError
 from registry_sync.layout import LayoutStore
 from registry_sync.manifest import Descriptor, Manifest
-from registry_sync.unpack import UnpackError, unpack_image
+from registry_sync.unpack import APPTAINER, UnpackError, unpack_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -258,3 +258,14 @@ def test_a_place_that_is_not_writable(tmp_path: Path) -> None:
     store = LayoutStore(tmp_path / "store")
     with pytest.raises(UnpackError, match=r"nothing can be written in .*none: No such file"):
         unpack_image(store, "a/b", image(store, BOTTOM), tmp_path / "none" / "root")
+
+
+def test_what_apptainer_wants_is_added_within_the_image(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    store = LayoutStore(tmp_path / "store")
+    manifest = image(store, [link(".singularity.d", str(tmp_path / "outside")), file("a/b", b"own")])
+    unpack_image(store, "a/b", manifest, tmp_path / "root", programs={**APPTAINER, "a/b": b"other"})
+    inside = tmp_path / "root" / str(tmp_path / "outside").strip("/") / "actions" / "test"
+    assert subprocess.run([inside], check=False).returncode == 0
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert (tmp_path / "root/a/b").read_bytes() == b"own"
