@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
 from builder.build import build
 from builder.container.engine import docker as engine
@@ -27,6 +26,7 @@ from tests.testbed.git_repository import commit_files
 from tests.testbed.launching import engine_answers, kernel_of, open_facility
 from tests.testbed.pool import running_pool
 from tests.testbed.pool_session import running_pool_session, session_jobs
+from tests.testbed.pool_site import write_pool_site
 from tests.testbed.scitokens import Issuer
 from tests.testbed.xrootd import running_token_xrootd
 
@@ -141,27 +141,12 @@ def analysis(
 ) -> Iterator[Analysis]:
     """The example, launched with two workers in the pool and a token for its own data."""
     directory = tmp_path_factory.mktemp("site")
-    key = directory / "POOL"
-    key.touch(mode=0o600)
-    key.write_bytes(pool.signing_key.read_bytes())
-    own = cache_directory() / "site.yaml"
-    site = yaml.safe_load(own.read_text()) or {} if own.exists() else {}
-    site["data"] = {"environment": SETTINGS}
-    site["pool"] = {
-        "kind": "htcondor",
-        "collector": pool.collector,
-        "schedd": pool.schedd,
-        "trust_domain": pool.trust_domain,
-        "signing_key": "POOL",
-        "user": pool.users[0],
-        "memory": "1GiB",
-        "disk": "20MiB",
-    }
-    (directory / "site.yaml").write_text(yaml.safe_dump(site))
+    stated = {"memory": "1GiB", "disk": "20MiB"}
+    site = write_pool_site(directory, pool, stated, {"data": {"environment": SETTINGS}})
     token = ISSUER.token(scope="read:/agc")
-    server = launch(repository, directory / "site.yaml", token)
+    server = launch(repository, site, token)
     try:
-        yield Analysis(server, data, token, directory / "site.yaml", repository)
+        yield Analysis(server, data, token, site, repository)
     finally:
         docker.stop(cache_directory(), [server.name])
         deadline = time.monotonic() + 60

@@ -20,10 +20,11 @@ from launcher.cli import main
 from launcher.pools.doctor import examine_pool
 from launcher.pools.prepull import Prepulls, Tally, prepull
 from launcher.pools.site_pool import BatchPool
-from launcher.site_config import cache_directory, load_site
+from launcher.site_config import load_site
 from tests.testbed.launching import build_repository, engine_answers, open_facility
 from tests.testbed.pool import IDLE, running_pool
 from tests.testbed.pool_session import running_pool_session
+from tests.testbed.pool_site import write_pool_site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,25 +165,12 @@ def test_the_schedd_takes_a_description_for_what_it_is(
 @pytest.fixture
 def site_file(pool: RunningPool, tmp_path: Path) -> Path:
     """Write a site with the pool, whose images are brought to nodes after they were built."""
-    key = tmp_path / "POOL"
-    key.touch(mode=0o600)
-    key.write_bytes(pool.signing_key.read_bytes())
-    own = cache_directory() / "site.yaml"
-    site = yaml.safe_load(own.read_text()) or {} if own.exists() else {}
-    site["pool"] = {
-        "kind": "htcondor",
-        "collector": pool.collector,
-        "schedd": pool.schedd,
-        "trust_domain": pool.trust_domain,
-        "signing_key": "POOL",
+    stated = {
         "address": pool.collector.partition(":")[0],
         "network": "nat",
-        "user": "alice",
         "prepull": {"nodes": 5, "seconds": 300, "user": "bob"},
     }
-    file = tmp_path / "site.yaml"
-    file.write_text(yaml.safe_dump(site))
-    return file
+    return write_pool_site(tmp_path, pool, stated)
 
 
 def engine_has(image: str) -> bool:

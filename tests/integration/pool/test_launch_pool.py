@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from builder.container.engine import docker as engine
 from builder.container.engine import docker_json
@@ -26,6 +25,7 @@ from tests.testbed.condor.image import PoolError
 from tests.testbed.git_repository import commit_files
 from tests.testbed.launching import engine_answers, kernel_of, open_facility
 from tests.testbed.pool import COMPLETED, REMOVED, RUNNING, running_pool
+from tests.testbed.pool_site import write_pool_site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,27 +64,9 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPool]:
 @pytest.fixture
 def site_file(pool: RunningPool, tmp_path: Path) -> Callable[..., Path]:
     """Write a site with the pool, with some entries replaced."""
-    key = tmp_path / "POOL"
-    key.touch(mode=0o600)
-    key.write_bytes(pool.signing_key.read_bytes())
 
     def write(**replaced: object) -> Path:
-        own = cache_directory() / "site.yaml"
-        site = yaml.safe_load(own.read_text()) or {} if own.exists() else {}
-        site["pool"] = {
-            "kind": "htcondor",
-            "collector": pool.collector,
-            "schedd": pool.schedd,
-            "trust_domain": pool.trust_domain,
-            "signing_key": "POOL",
-            "user": pool.users[0],
-            "memory": "1GiB",
-            "disk": "1GiB",
-            **replaced,
-        }
-        file = tmp_path / "site.yaml"
-        file.write_text(yaml.safe_dump(site))
-        return file
+        return write_pool_site(tmp_path, pool, {"memory": "1GiB", "disk": "1GiB", **replaced})
 
     return write
 
