@@ -1,8 +1,9 @@
 """What a hub's servers get of the site's HTCondor pool: its description, and a token of the person whose they are.
 
-The hub's process alone reads the pool's signing key: neither the launch service nor any container ever sees it. Where
-people log in, a server gets a token of its person, under the name that they have in JupyterHub; temporary servers all
-get one of ``pool.user``. A token is renewed when half of its life is over, for as long as the server runs.
+The hub's process reads the pool's signing key, no container ever sees it. (With ``pool.prepull`` the launch service
+reads it too, for the account whose jobs bring images to nodes.) Where people log in, a server gets a token of its
+person, under the name that they have in JupyterHub; temporary servers all get one of ``pool.user``. A token is renewed
+when half of its life is over, for as long as the server runs.
 """
 
 from __future__ import annotations
