@@ -83,11 +83,12 @@ class Bench:
             servers.stop(cache_directory(), [name])
 
     def forget(self) -> None:
-        """Remove exactly the example's image from the engine, by all its names; the last one takes the rest along."""
-        with suppress(EngineError):
-            found = docker_json("image", "inspect", self.record.image)[0]
-            for name in [*found["RepoTags"], *found["RepoDigests"]]:
-                docker("rmi", name)
+        """Remove exactly the example's image from the engine, as soon as no container has it any more."""
+        began = time.monotonic()
+        while _known(self.record.image):
+            _remove(self.record.image)
+            _check(began, f"{self.record.image} can't be removed")
+            time.sleep(_PAUSE)
 
     def join(self, image: str) -> list[float]:
         """Return the seconds from ``scale(1)`` until the worker has joined, of two workers one after the other."""
@@ -132,9 +133,6 @@ class Bench:
         try:
             yield reference, sum(layer.size for layer in layers)
         finally:
-            with suppress(EngineError):
-                for left in docker_json("image", "inspect", reference)[0]["RepoTags"]:
-                    docker("rmi", left)
             pushed = store.head_manifest(copy, name)
             if pushed is not None:
                 store.delete_manifest(copy, str(pushed.digest))
@@ -242,13 +240,29 @@ def open_bench(scratch: Path) -> Iterator[Bench]:
     """Start a pool and build the example's image, with a file that is in no other image."""
     files: dict[str, bytes | str] = {name: (EXAMPLE / name).read_bytes() for name in _FILES}
     files["bench.txt"] = secrets.token_hex(16)
-    with open_facility() as context, running_pool(scratch / "pool") as pool:
+    with open_facility() as context:
         record = build_repository(context, REPOSITORY, files)
-        bench = Bench(scratch, context, pool, record)
         try:
-            yield bench
-        finally:
-            bench.forget()
+            with running_pool(scratch / "pool") as pool:
+                yield Bench(scratch, context, pool, record)
+        finally:  # the pool's containers, which may have them in use, are gone
+            name = record.image.rpartition(":")[0]
+            for repository in (name, f"{name}-copy"):
+                for image in docker("images", "--format", "{{.Repository}}:{{.Tag}}", repository).split():
+                    _remove(image)
+
+
+def _known(image: str) -> bool:
+    """Tell whether the engine has an image."""
+    return bool(docker("images", "--quiet", image).strip())
+
+
+def _remove(image: str) -> None:
+    """Remove an image by all its names; the last one takes the rest along."""
+    with suppress(EngineError):
+        found = docker_json("image", "inspect", image)[0]
+        for name in [*found["RepoDigests"], *found["RepoTags"]]:
+            docker("rmi", name)
 
 
 def _place(image: str) -> tuple[str, str]:
