@@ -95,7 +95,7 @@ async def run(
     hold(options.directory)
     forget(options.directory)
     try:
-        context, cluster = await _started(options, pool, identity, tls)
+        context, cluster = await start_cluster(options, pool, identity, tls)
         async with cluster:
             separate = SeparateClusters(pool, context, idle_seconds)
             control, record = await _announce(options, identity, tls, separate.share(), cluster, idle_seconds)
@@ -117,7 +117,7 @@ async def run(
             path.unlink()
 
 
-async def _started(
+async def start_cluster(
     options: SessionOptions, pool: Pool, identity: Identity, tls: TlsFiles
 ) -> tuple[SessionContext, SpecCluster]:
     """Return the session as its pool sees it, and its cluster, whose scheduler listens.

@@ -55,7 +55,8 @@ def test_two_workers_in_the_notebooks_image_have_one_environment(
     assert {ad["DockerImage"] for ad in ads} == {images[0].image}
     assert {ad["CasabinderEnvId"] for ad in ads} == {own}
     assert {ad["Owner"] for ad in ads} == {"alice"}
-    assert session.status()["message"] == ""
+    # Another session of this machine may have the usual port.
+    assert session.status()["message"].partition(" is taken,")[0] in ("", "port 8786")
 
 
 def test_secrets_are_encrypted_files_and_nowhere_else(session: PoolSession, pool: RunningPool) -> None:
