@@ -13,7 +13,7 @@ import pytest
 
 from builder.container.engine import docker
 from tests.testbed.condor.unpacked import sif, unpacked
-from tests.testbed.launching import build_repository, engine_answers, open_facility
+from tests.testbed.launching import engine_answers
 from tests.testbed.pool import COMPLETED, HELD, IDLE, RUNNING, PoolError, running_pool
 
 if TYPE_CHECKING:
@@ -46,10 +46,9 @@ SLEEP = {"arguments": "\"-c 'exec sleep 600'\""}
 
 
 @pytest.fixture(scope="module")
-def image() -> Iterator[ImageRecord]:
-    """An image of a small repository in the site's registry."""
-    with open_facility() as context:
-        yield build_repository(context, "pool", {"requirements.txt": "particle>=1.0\n"})
+def image(images: tuple[ImageRecord, ImageRecord]) -> ImageRecord:
+    """The image that other modules run too: to unpack another one takes a minute."""
+    return images[0]
 
 
 @pytest.fixture(scope="module")
