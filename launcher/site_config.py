@@ -235,6 +235,8 @@ class Service(_Strict):
     ``url`` is what people's browsers see; the proxy listens on ``listen`` and ``port``. ``database`` is an SQLAlchemy
     URL without a password, ``database_password`` the file of one; without both it is SQLite below the cache. ``secret``
     is a file of 32 random bytes in hex, shared by all replicas (made below the cache if it is not stated).
+    ``status_badges`` says whether everybody may see of public repositories whether they are built; unless it is stated
+    that is so where nobody logs in.
     """
 
     url: WebAddress | None = None
@@ -252,6 +254,7 @@ class Service(_Strict):
     builds: Builds = Builds()
     launches: Launches = Launches()
     rate: Rate = Rate()
+    status_badges: bool | None = None
 
 
 class Home(_Strict):

@@ -295,9 +295,9 @@ class BaseHandler(RequestHandler):
         self.set_status(204)
         self.finish()
 
-    def compute_etag(self) -> None:
+    def compute_etag(self) -> str | None:
         """Return none: answers are of the moment."""
-        return
+        return None
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with the sentence for what went wrong: a page for people on pages, else JSON."""
