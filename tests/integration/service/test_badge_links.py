@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 NAMING = Path(launcher.service.__file__).parent / "static" / "naming.js"
 HUB = "https://hub.example.org"
-CASES = (
+CASES: tuple[tuple[str, dict[str, str]], ...] = (
     ("team/repo", {}),
     ("https://github.com/team/repo", {"labpath": "a b/ü (1).ipynb"}),
     ("https://gitlab.com/a/b/c", {"urlpath": "git-pull?repo=https://x.org/r&branch=main~1"}),
