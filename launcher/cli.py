@@ -100,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     prepull.add_argument("--nodes", type=_count, metavar="N", help="to at most N nodes (default: the site's, or all)")
     prepull.set_defaults(load=_prepull)
 
+    prebuild = commands.add_parser("prebuild", help="build what a list names unless it is built", parents=[common])
+    prebuild.add_argument("list", nargs="?", type=Path, metavar="LIST", help="repositories: REPO [REF] a line, or YAML")
+    prebuild.add_argument("--popular", type=_count, default=0, metavar="N", help="and what was launched most here")
+    prebuild.add_argument("--at-once", type=_count, default=2, metavar="N", help="builds at once (default: 2)")
+    prebuild.add_argument("--rebuild", action="store_true", help="lock and build again even what was built before")
+    prebuild.set_defaults(load=_prebuild)
+
     badge = commands.add_parser(
         "badge", help="print a launch badge as Markdown, reStructuredText and HTML", parents=[common]
     )
@@ -268,6 +275,12 @@ def _prepull() -> Command:
     from launcher.prepull_commands import prepull_image
 
     return prepull_image
+
+
+def _prebuild() -> Command:
+    from launcher.prebuild_commands import prebuild
+
+    return prebuild
 
 
 def _badge() -> Command:
