@@ -100,6 +100,25 @@ def _parser() -> argparse.ArgumentParser:
     prepull.add_argument("--nodes", type=_count, metavar="N", help="to at most N nodes (default: the site's, or all)")
     prepull.set_defaults(load=_prepull)
 
+    prebuild = commands.add_parser("prebuild", help="build what a list names unless it is built", parents=[common])
+    prebuild.add_argument("list", nargs="?", type=Path, metavar="LIST", help="repositories: REPO [REF] a line, or YAML")
+    prebuild.add_argument("--popular", type=_count, default=0, metavar="N", help="and what was launched most here")
+    prebuild.add_argument("--at-once", type=_count, default=2, metavar="N", help="builds at once (default: 2)")
+    prebuild.add_argument("--rebuild", action="store_true", help="lock and build again even what was built before")
+    prebuild.set_defaults(load=_prebuild)
+
+    badge = commands.add_parser(
+        "badge", help="print a launch badge as Markdown, reStructuredText and HTML", parents=[common]
+    )
+    badge.add_argument("repo", metavar="REPO", help="whatever the launch page understands: an address, a DOI, a link")
+    badge.add_argument("--ref", default="", metavar="REF", help="branch, tag or commit (default: as in REPO, or HEAD)")
+    opens = badge.add_mutually_exclusive_group()
+    opens.add_argument("--file", metavar="PATH", help="a file of the repository to open")
+    opens.add_argument("--lab", metavar="PATH", help="a file of the repository to open in JupyterLab")
+    opens.add_argument("--url-path", metavar="PATH", help="any page of the notebook server to open")
+    badge.add_argument("--service", metavar="URL", help="the launch service (default: the site's `service.url`)")
+    badge.set_defaults(load=_badge)
+
     ps = commands.add_parser("ps", help="list the notebook servers that run here", parents=[common])
     ps.set_defaults(load=_ps)
     logs = commands.add_parser("logs", help="print a server's log", parents=[common])
@@ -256,6 +275,18 @@ def _prepull() -> Command:
     from launcher.prepull_commands import prepull_image
 
     return prepull_image
+
+
+def _prebuild() -> Command:
+    from launcher.prebuild_commands import prebuild
+
+    return prebuild
+
+
+def _badge() -> Command:
+    from launcher.badge_commands import print_badge
+
+    return print_badge
 
 
 def _unpack() -> Command:

@@ -119,6 +119,44 @@ class Rate(_Strict):
     seconds: int = Field(default=3600, gt=0)
 
 
+class Webhook(_Strict):
+    """The file (mode 600) of the secret that a sender of webhooks shares with the site."""
+
+    secret: Path
+
+
+class Webhooks(_Strict):
+    """Who may say that something was pushed, and what is built then: pushes to ``branches`` of ``repositories``, both
+    globs (the latter over ``host/path``). Messages are remembered for ``remember_seconds`` and not taken again."""
+
+    github: Webhook | None = None
+    gitlab: Webhook | None = None
+    registry: Webhook | None = None
+    repositories: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
+    remember_seconds: int = Field(default=7 * 86_400, ge=3600)
+
+    @property
+    def hooks(self) -> tuple[Webhook, ...]:
+        """Those that are stated."""
+        return tuple(hook for hook in (self.github, self.gitlab, self.registry) if hook)
+
+    def beside(self, file: Path) -> Webhooks:
+        """Return the same with absolute paths, taken relative to a file."""
+        senders = {"github": self.github, "gitlab": self.gitlab, "registry": self.registry}
+        found = {name: Webhook(secret=file.parent / hook.secret) for name, hook in senders.items() if hook}
+        return self.model_copy(update=found)
+
+
+class Prebuild(_Strict):
+    """What the launch service builds before anybody asks: the repositories of a ``list`` and so many ``popular`` ones,
+    looked at every so many seconds."""
+
+    list: Path | None = None
+    popular: int = Field(default=0, ge=0)
+    every_seconds: int = Field(default=86_400, ge=60)
+
+
 class Prepull(_Strict):
     """Images that were built are brought to so many ``nodes`` (0: none), for ``seconds`` at most, as ``user``."""
 
@@ -235,6 +273,8 @@ class Service(_Strict):
     ``url`` is what people's browsers see; the proxy listens on ``listen`` and ``port``. ``database`` is an SQLAlchemy
     URL without a password, ``database_password`` the file of one; without both it is SQLite below the cache. ``secret``
     is a file of 32 random bytes in hex, shared by all replicas (made below the cache if it is not stated).
+    ``status_badges`` says whether everybody may see of public repositories whether they are built; unless it is stated
+    that is so where nobody logs in.
     """
 
     url: WebAddress | None = None
@@ -252,6 +292,9 @@ class Service(_Strict):
     builds: Builds = Builds()
     launches: Launches = Launches()
     rate: Rate = Rate()
+    status_badges: bool | None = None
+    webhooks: Webhooks = Webhooks()
+    prebuild: Prebuild = Prebuild()
 
 
 class Home(_Strict):
@@ -331,4 +374,7 @@ def _pool_beside(file: Path, pool: Pool) -> Pool:
 
 def _service_beside(file: Path, service: Service) -> Service:
     paths = {name: getattr(service, name) for name in ("database_password", "secret")}
-    return service.model_copy(update={name: path and file.parent / path for name, path in paths.items()})
+    beside: dict[str, Any] = {name: path and file.parent / path for name, path in paths.items()}
+    listed = service.prebuild.list and file.parent / service.prebuild.list
+    beside["prebuild"] = service.prebuild.model_copy(update={"list": listed})
+    return service.model_copy(update={**beside, "webhooks": service.webhooks.beside(file)})

@@ -31,24 +31,29 @@ from builder.repository.remote import check_location
 from builder.repository.spec import NotAllowedError, RepositoryError, RepoSpec, UnreachableError
 from launcher.jobs.access import Access
 from launcher.jobs.model import INTERACTIVE, BuildRequest
+from launcher.jobs.standing import standing
 from launcher.jobs.store import Room
 from launcher.refusal import RefusedError
+from launcher.security.principal import Principal
 from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json, sha256_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from builder.facility import Bases
+    from builder.facility import BaseChoice, Bases
     from builder.providers.provider import Pasted
+    from builder.record import BaseFacts
     from launcher.context import Context
     from launcher.jobs.model import Asked, Job
+    from launcher.jobs.standing import Standing
     from launcher.jobs.store import JobStore
-    from launcher.security.principal import Principal
     from launcher.security.vault import Vault
     from launcher.site_config import Site
 
 _THREADS = 8
+_EARLIER = 50
+_EVERYBODY = Principal("visitor", "")
 _LONGEST = {"provider": 20, "spec": 2000, "base": 100, "as_of": 10, "subdirectory": 500}
 _LONGEST_PASTED = 2000
 
@@ -99,6 +104,13 @@ class Desk:
     async def find_image(self, asked: Asked, principal: Principal) -> ImageRecord | None:
         """Return the record of the image that :meth:`submit` would find; start nothing. Raises as it does."""
         return await self._run(self._look, await self._target(asked, principal))
+
+    async def standing(self, asked: Asked) -> Standing:
+        """Return how it stands with an image, as everybody may know it; start nothing. Raises as :meth:`submit` does:
+        what is not public is not there."""
+        once = await self._target(replace(asked, rebuild=False), _EVERYBODY)
+        again = await self._target(replace(asked, rebuild=True), _EVERYBODY)
+        return await self._run(self._standing, once, again)
 
     async def record(self, job: Job) -> ImageRecord:
         """Return the record of what a job built.
@@ -184,6 +196,37 @@ class Desk:
         # The alias and the shelf know 12 digits of a commit.
         return told(record, facility, target.repository) if record is not None and record.commit == commit else None
 
+    def _standing(self, target: _Target, again: _Target) -> Standing:
+        jobs = [job for job in (self._store.latest(target.key), self._store.latest(again.key)) if job]
+        latest = max(jobs, key=lambda job: job.created).state if jobs else None
+        if any(not job.ended for job in jobs):
+            return "building"
+        record = self._look(target)
+        asked = target.request.asked
+        earlier = self._earlier(target) if record is None else None
+        present = {str(offer.choice): "" for offer in self._offered(asked.base).offers}
+        for offer in self._offered(asked.base).offers:
+            if record is not None and str(offer.choice) == record.base.reference:
+                present[record.base.reference] = self._digest(offer.choice)
+        return standing(latest, record.base if record else None, earlier, present)
+
+    def _earlier(self, target: _Target) -> BaseFacts | None:
+        """Return the base of the newest public image of the same commit and options that was built here."""
+        wanted = replace(target.request.asked, provider="", spec="", rebuild=False)
+        for job in self._store.find(repo=target.request.repo, state="built", viewer="", limit=_EARLIER):
+            same = replace(job.request.asked, provider="", spec="", rebuild=False) == wanted
+            if same and job.request.commit == target.request.commit and (document := self._store.record(job.id)):
+                return ImageRecord.from_json(document).base
+        return None
+
+    def _digest(self, choice: BaseChoice) -> str:
+        """Return the digest of a base as it is now, or ``""``."""
+        try:
+            there = (choice.store or self._facility.store).head_manifest(choice.repository, choice.reference)
+        except CasabinderError as error:
+            raise _silent_registry(error) from error
+        return there.digest if there else ""
+
     def _add_built(self, target: _Target, principal: Principal, record: ImageRecord) -> Job:
         return self._store.add_built(
             target.key,
@@ -196,6 +239,8 @@ class Desk:
 
     def _submit(self, target: _Target, principal: Principal, priority: int) -> Job:
         builds = self._site.service.builds
+        # What nobody waits for leaves half of the queue to those who wait.
+        queue = builds.queue if priority <= INTERACTIVE else max(1, builds.queue // 2)
         trusted = principal.admin or principal.kind == "service"
         job, _ = self._store.submit(
             target.key,
@@ -203,7 +248,7 @@ class Desk:
             principal.owner,
             private=target.private,
             priority=priority,
-            room=Room(builds.queue, 0 if trusted else builds.per_user),
+            room=Room(queue, 0 if trusted else builds.per_user),
             now=self._clock(),
         )
         if job.cancelling:

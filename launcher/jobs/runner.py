@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from launcher.jobs.model import Result
+from launcher.jobs.model import INTERACTIVE, Result
 from launcher.jobs.store import LostClaimError
 from registry_sync.errors import CasabinderError
 
@@ -137,9 +137,14 @@ class Runner:
             pass
 
     def _claim_one(self) -> bool:
-        """Begin the job whose turn it is; return whether there was one."""
+        """Begin the job whose turn it is; return whether there was one.
+
+        What nobody waits for never has all places: a build takes long, and is not stopped for one that is waited for.
+        """
+        prebuilds = sum(build.job.priority > INTERACTIVE for build in list(self._builds.values()))
+        full = prebuilds >= max(1, self._limits.concurrent - 1)
         for job in self._store.waiting():
-            if self._stopping.is_set():
+            if self._stopping.is_set() or (full and job.priority > INTERACTIVE):
                 return False
             if job.id not in self._builds and self._store.claim(job.id, self._executor.name, self._clock()):
                 self._begin(job.id)

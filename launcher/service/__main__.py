@@ -41,11 +41,13 @@ async def serve(services: Services, host: str, port: int) -> None:
     server.listen(port, host)
     _log.info("listening on %s:%d", host, port)
     preparing = asyncio.create_task(services.authentication.hub.prepare())
+    prebuilding = asyncio.create_task(services.prebuilds.run())
     try:
         await ending.wait()
     finally:
         _log.info("ending")
         preparing.cancel()
+        prebuilding.cancel()
         server.stop()
         with suppress(TimeoutError):
             await asyncio.wait_for(server.close_all_connections(), CLOSING)

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from launcher.service import api_builds, api_launches
+from launcher.service import api_builds, api_launches, webhooks
 from launcher.service.openapi import JSON, ApiHandler, Operation, document, methods
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ ROUTES: list[tuple[str, type[BaseHandler]]] = [
     (rf"/api/servers/{_ID}/start", api_launches.StartHandler),
     (r"/api/credentials", api_launches.CredentialsHandler),
     (rf"/api/credentials/{_ID}", api_launches.CredentialHandler),
+    *webhooks.ROUTES,
 ]
 
 

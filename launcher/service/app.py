@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tornado.httpserver import HTTPServer
 from tornado.web import Application
 
-from launcher.service import api, binder, login, operations, pages
+from launcher.service import api, binder, login, operations, pages, status_badge
 from launcher.service.base import BaseHandler, NotFoundHandler
 from launcher.service.logs import log_request
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 ROUTES: list[tuple[str, type[BaseHandler]]] = [
     *api.ROUTES,
     *binder.ROUTES,
+    *status_badge.ROUTES,
     *operations.ROUTES,
     *login.ROUTES,
     *pages.ROUTES,

@@ -9,8 +9,11 @@ _SHAPE = "M7 0a7 7 0 1 0 7 7h-3a4 4 0 1 1-4-4z"
 """A ring with a gap: the C of casabinder, 14 units wide and high."""
 
 
-def badge(label: str, message: str, *, logo: bool = False) -> str:
-    """Return a badge, 20 pixels high: ``label`` on grey, ``message`` on blue, with the ring before it or without."""
+BLUE = "#1565c0"
+
+
+def badge(label: str, message: str, *, logo: bool = False, colour: str = BLUE) -> str:
+    """Return a badge, 20 pixels high: ``label`` on grey, ``message`` on ``colour``, with the ring before it or not."""
     ring = 20 if logo else 0
     left, right = _width(label) + ring, _width(message)
     title = escape(f"{label}: {message}", quote=True)
@@ -20,7 +23,7 @@ def badge(label: str, message: str, *, logo: bool = False) -> str:
         f"<title>{title}</title>"
         f'<clipPath id="r"><rect width="{left + right}" height="20" rx="3"/></clipPath>'
         f'<g clip-path="url(#r)"><rect width="{left}" height="20" fill="#4a4a4a"/>'
-        f'<rect x="{left}" width="{right}" height="20" fill="#1565c0"/></g>{mark}'
+        f'<rect x="{left}" width="{right}" height="20" fill="{colour}"/></g>{mark}'
         '<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" text-anchor="middle">'
         f"{_text(label, ring + (left - ring) / 2, left - ring - 10)}{_text(message, left + right / 2, right - 10)}"
         "</g></svg>"
@@ -29,7 +32,7 @@ def badge(label: str, message: str, *, logo: bool = False) -> str:
 
 def icon(state: str = "") -> str:
     """Return the icon of a page's tab: of a build that runs (``building``), succeeded or failed, or of any page."""
-    colour = _COLOURS.get(state, "#1565c0")
+    colour = _COLOURS.get(state, BLUE)
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">'
         f'<path transform="translate(1 1)" fill="{colour}" d="{_SHAPE}"/></svg>'

@@ -53,6 +53,7 @@ class BaseHandler(RequestHandler):
     SUPPORTED_METHODS: tuple[str, ...] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
     page: ClassVar[bool] = False
     public: ClassVar[bool] = False
+    body_limit: ClassVar[int] = BODY_LIMIT
 
     request_id = ""
     _principal: Principal | None = None
@@ -177,13 +178,13 @@ class BaseHandler(RequestHandler):
 
     def data_received(self, chunk: bytes) -> None:
         """Keep as much of the body as may come; the rest is read and dropped, so that the answer can be read."""
-        if len(self._body) <= BODY_LIMIT:
+        if len(self._body) <= self.body_limit:
             self._body += chunk
 
     def json_body(self, model: type[_Model]) -> _Model:
         """Return the request's JSON body; raise :class:`RefusedError` naming the entry at fault."""
-        if len(self._body) > BODY_LIMIT:
-            raise RefusedError(f"the request is larger than {BODY_LIMIT // 1024} kB", 413)
+        if len(self._body) > self.body_limit:
+            raise RefusedError(f"the request is larger than {self.body_limit // 1024} kB", 413)
         kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise RefusedError("send the request as JSON, with `Content-Type: application/json`", 415)
@@ -295,9 +296,9 @@ class BaseHandler(RequestHandler):
         self.set_status(204)
         self.finish()
 
-    def compute_etag(self) -> None:
+    def compute_etag(self) -> str | None:
         """Return none: answers are of the moment."""
-        return
+        return None
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with the sentence for what went wrong: a page for people on pages, else JSON."""

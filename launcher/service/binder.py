@@ -23,7 +23,7 @@ ICONS: Mapping[str, str] = {state: icon(state) for state in ("fail", "success", 
 _A_DAY = "public, max-age=86400"
 
 
-class _PublicHandler(BaseHandler):
+class PublicHandler(BaseHandler):
     """What everybody may read from everywhere, other sites' pages included."""
 
     public = True
@@ -36,7 +36,7 @@ class _PublicHandler(BaseHandler):
         self.set_header("Access-Control-Allow-Headers", "cache-control")
 
 
-class VersionsHandler(_PublicHandler):
+class VersionsHandler(PublicHandler):
     """``/versions``: equal on all members of a federation that give the same image for the same repository."""
 
     async def get(self) -> None:
@@ -44,7 +44,7 @@ class VersionsHandler(_PublicHandler):
         self.finish_json({"builder_info": {"casabinder-version": VERSION, "recipe": RECIPE}, "binderhub": VERSION})
 
 
-class ProvidersHandler(_PublicHandler):
+class ProvidersHandler(PublicHandler):
     """``/api/repoproviders``: what a page needs to ask for a repository."""
 
     async def get(self) -> None:
@@ -64,7 +64,7 @@ class LegacyHandler(BaseHandler):
         self.redirect(launch_page(user, repo, f"/{rest[0]}" if rest else ""))
 
 
-class BadgeHandler(_PublicHandler):
+class BadgeHandler(PublicHandler):
     """``/badge.svg`` and ``/badge_logo.svg``, also where mybinder.org's READMEs have them."""
 
     async def get(self, name: str) -> None:

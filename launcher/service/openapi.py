@@ -32,7 +32,7 @@ _PHRASES = {
     401: "the token is not known",
     403: "not allowed",
     404: "there is no such thing",
-    409: "it is not in the state for that",
+    409: "it is not in the state for that, or was taken before",
     410: "no longer kept",
     413: "too large",
     415: "not JSON",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from launcher.database import open_database
 from launcher.hub.client import HubClient
+from launcher.hub.launch_log import LaunchLog
 from launcher.hub.launching import Launches
 from launcher.hub.plan import ServePlan, secret_file
 from launcher.jobs.desk import Desk
@@ -15,13 +16,17 @@ from launcher.jobs.process_executor import ProcessExecutor
 from launcher.jobs.runner import Runner
 from launcher.jobs.store import JobStore
 from launcher.pools.prepull import Prepulls
+from launcher.security.deliveries import Deliveries
 from launcher.security.keys import Keys
 from launcher.security.rates import Rates
+from launcher.security.shared_secret import read_secret
 from launcher.security.vault import Vault
 from launcher.service.audit import Audit
 from launcher.service.authentication import Authentication
 from launcher.service.hub_login import HubLogin
 from launcher.service.metrics import Metrics
+from launcher.service.popular import popular
+from launcher.service.prebuilds import Prebuilds
 from launcher.service.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Services:
-    """The rooms behind the handlers. All state is in the database behind ``store``, ``rates`` and ``vault``."""
+    """The rooms behind the handlers. All state is in the database, behind ``store`` and others."""
 
     context: Context
     site: Site
@@ -42,8 +47,10 @@ class Services:
     desk: Desk
     feed: Feed
     runner: Runner
+    prebuilds: Prebuilds
     launches: Launches
     rates: Rates
+    deliveries: Deliveries
     vault: Vault
     metrics: Metrics
     audit: Audit
@@ -67,9 +74,11 @@ class _CountedJobs(JobStore):
 def open_services(context: Context) -> Services:
     """Open the database and everything on it, in a process that the hub has started (``JUPYTERHUB_*``).
 
-    Nothing runs yet: ``feed`` and ``runner`` are started by whoever opens them.
+    Nothing runs yet: ``feed``, ``runner`` and ``prebuilds`` are started by whoever opens them.
     """
     site, cache = context.site, context.facility.cache
+    for hook in site.service.webhooks.hooks:
+        read_secret(hook.secret)  # said now, not to a webhook
     plan = ServePlan.read(cache)
     keys = Keys.load(secret_file(cache, site.service.secret))
     engine = open_database(site.service, cache)
@@ -84,16 +93,21 @@ def open_services(context: Context) -> Services:
 
     hub = HubClient.from_environment()
     public = site.service.url or plan.public_url
+    desk = Desk(context, store, vault, site)
+    runner = Runner(store, executor, site, nudged=feed.nudge)
+    log = LaunchLog(engine)
     return Services(
         context=context,
         site=site,
         keys=keys,
         store=store,
-        desk=Desk(context, store, vault, site),
+        desk=desk,
         feed=feed,
-        runner=Runner(store, executor, site, nudged=feed.nudge),
+        runner=runner,
+        prebuilds=Prebuilds(context, desk, lambda number: popular(log, number), runner.wake),
         launches=Launches(context, engine, keys, hub, public_url=public, proxy_url=plan.proxy_url, on_end=launched),
         rates=Rates(engine),
+        deliveries=Deliveries(engine),
         vault=vault,
         metrics=metrics,
         audit=Audit(cache / "service" / "audit.jsonl"),

@@ -24,6 +24,7 @@ from launcher.jobs.feed import Feed
 from launcher.jobs.process_executor import ProcessExecutor
 from launcher.jobs.runner import Runner
 from launcher.jobs.store import JobStore
+from launcher.security.deliveries import Deliveries
 from launcher.security.keys import Keys
 from launcher.security.rates import Rates
 from launcher.security.vault import Vault
@@ -32,6 +33,7 @@ from launcher.service.audit import Audit
 from launcher.service.authentication import Authentication
 from launcher.service.hub_login import HubLogin, Known
 from launcher.service.metrics import Metrics
+from launcher.service.prebuilds import Prebuilds
 from launcher.service.services import Services
 from launcher.service.sessions import Sessions
 
@@ -129,17 +131,21 @@ def _services(file: Path, url: str) -> Services:
     engine = open_database(site.service, cache)
     store, vault, metrics = JobStore(engine), Vault(engine, keys), Metrics()
     feed = Feed(store)
+    desk = Desk(context, store, vault, site)
+    runner = Runner(store, ProcessExecutor(cache, vault.reveal, 1000), site, nudged=feed.nudge)
     hub = HubClient(f"{url}/hub/api", "no token")
     return Services(
         context=context,
         site=site,
         keys=keys,
         store=store,
-        desk=Desk(context, store, vault, site),
+        desk=desk,
         feed=feed,
-        runner=Runner(store, ProcessExecutor(cache, vault.reveal, 1000), site, nudged=feed.nudge),
+        runner=runner,
+        prebuilds=Prebuilds(context, desk, lambda _: [], runner.wake),
         launches=Launches(context, engine, keys, hub, public_url=url, proxy_url=url),
         rates=Rates(engine),
+        deliveries=Deliveries(engine),
         vault=vault,
         metrics=metrics,
         audit=Audit(cache / "service" / "audit.jsonl"),

@@ -23,7 +23,7 @@ from builder.repository.spec import RepoSpec
 from launcher.context import Context
 from launcher.database import open_database
 from launcher.jobs.desk import Desk
-from launcher.jobs.model import Asked, Result
+from launcher.jobs.model import PREBUILD, Asked, Result
 from launcher.jobs.store import JobStore
 from launcher.refusal import RefusedError
 from launcher.security.keys import Keys
@@ -211,6 +211,19 @@ def refused_now(house: House, what: Asked) -> RefusedError:
     with pytest.raises(RefusedError) as caught:
         run(house.desk.submit(what, OTHER))
     return caught.value
+
+
+def test_what_nobody_waits_for_takes_half_of_the_queue(registry: Registry, public: GitServer, tmp_path: Path) -> None:
+    urls = [repository(public, tmp_path / str(number), f"team/{number}")[0] for number in range(3)]
+    hook = Principal("service", "webhook")
+    with opened(registry, tmp_path / "cache", queue=2) as house:
+        first = run(house.desk.submit(asked(urls[0]), hook, priority=PREBUILD))
+        assert (first.owner, first.priority) == ("service:webhook", PREBUILD)
+        with pytest.raises(RefusedError) as caught:
+            run(house.desk.submit(asked(urls[1]), hook, priority=PREBUILD))
+        assert (caught.value.status, caught.value.retry_after > 0) == (503, True)
+        click = run(house.desk.submit(asked(urls[2]), VISITOR))
+        assert [job.id for job in house.store.waiting()] == [click.id, first.id]
 
 
 def test_a_private_repository_is_for_those_who_may_read_it(house: House, private: GitServer, tmp_path: Path) -> None:

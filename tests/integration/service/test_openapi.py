@@ -60,7 +60,7 @@ def test_the_running_service_does_what_its_document_says(service: RunningService
     command += ["--exclude-checks", "positive_data_acceptance", "--request-timeout", "20"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:] + service.log()[-2000:]
-    assert "Tested: 19" in done.stdout, done.stdout
+    assert "Tested: 22" in done.stdout, done.stdout
 
 
 def test_the_document_is_served_as_it_is_made(service: RunningService) -> None:

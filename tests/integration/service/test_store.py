@@ -15,6 +15,7 @@ from launcher.database import open_database
 from launcher.jobs.model import Result
 from launcher.jobs.store import JobStore, LostClaimError, Room
 from launcher.refusal import RefusedError
+from launcher.security.deliveries import Deliveries
 from launcher.security.keys import Keys
 from launcher.security.rates import Rates
 from launcher.security.vault import Vault
@@ -235,6 +236,21 @@ def test_processes_count_together(place: Place, processes: Processes) -> None:
         with pytest.raises(RefusedError):
             rates.take("launch:192.0.2.1", Rate(requests=30, seconds=60), NOW + 50)
         assert rates.take("launch:192.0.2.1", Rate(requests=30, seconds=60), NOW + 70).remaining == 29
+
+
+def deliver(engine: Engine, number: int) -> list[int]:
+    deliveries = Deliveries(engine)
+    names = [[f"message {message}", f"number {message % 3}"] for message in range(12)]
+    return [at for at, name in enumerate(names) if deliveries.take(name[:: -1 if number % 2 else 1], NOW + at, 3600)]
+
+
+def test_one_process_takes_a_delivery(place: Place, processes: Processes) -> None:
+    taken = [message for found in processes.all(deliver, place) for message in found]
+    assert sorted(message % 3 for message in taken) == [0, 1, 2]
+    with place.opened() as engine:
+        deliveries = Deliveries(engine)
+        assert not deliveries.take(["number 0"], NOW + 3599, 3600)
+        assert deliveries.take(["message 0", "number 0"], NOW + 7200, 3600)
 
 
 def test_tokens(place: Place) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from launcher.database import open_database
-from launcher.jobs.model import Asked, BuildRequest, Result
+from launcher.jobs.model import INTERACTIVE, PREBUILD, Asked, BuildRequest, Result
 from launcher.jobs.runner import Runner
 from launcher.jobs.store import JobStore
 from launcher.site_config import Builds, Service, Site
@@ -95,9 +95,9 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("launcher.jobs.runner._TROUBLE_SECONDS", 0.01)
 
 
-def submit(store: JobStore, key: str) -> Job:
+def submit(store: JobStore, key: str, priority: int = INTERACTIVE) -> Job:
     request = BuildRequest(Asked("git", key), f"https://example.org/{key}", "main", "c" * 40)
-    return store.submit(key, request, "user:a", now=1.0)[0]
+    return store.submit(key, request, "user:a", priority=priority, now=1.0)[0]
 
 
 def until(reached: Callable[[], bool]) -> None:
@@ -186,3 +186,22 @@ def test_a_runner_that_stops_leaves_its_builds_to_the_next(store: JobStore) -> N
     second.stop()
     assert builders.started == [job.id]
     assert [event.number for event in store.events(job.id)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("concurrent", "at_once"), [(1, 1), (2, 1), (3, 2)])
+def test_what_nobody_waits_for_leaves_a_place(store: JobStore, concurrent: int, at_once: int) -> None:
+    builders = Builders()
+    runner = Runner(store, builders, site(concurrent=concurrent))
+    prebuilds = [submit(store, f"prebuild-{number}", PREBUILD) for number in range(3)]
+    runner.start()
+    try:
+        until(lambda: len(builders.started) == at_once)
+        click = submit(store, "click")
+        runner.wake()
+        if concurrent > 1:
+            until(lambda: click.id in builders.started)
+        assert sum(job.id in builders.started for job in prebuilds) == at_once
+        builders.may_end.set()
+        until(lambda: all(state(store, job) == "built" for job in (*prebuilds, click)))
+    finally:
+        runner.stop()

@@ -1,0 +1,81 @@
+"""``/badge/<provider>/<spec>.svg``: whether a repository's image is built, as a badge for its README.
+
+It is for everybody and knows nobody: no cookie is set or read, and what is not public is ``not built``. Whoever asks
+begins nothing. What is known is kept for a minute, so that a README with many readers asks git host and registry once a
+minute; questions beyond that are counted by address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from tornado.web import RequestHandler
+
+from launcher.jobs.model import Asked
+from launcher.refusal import RefusedError
+from launcher.service.badges import badge
+from launcher.service.binder import PublicHandler
+from launcher.service.models import ImageQuery
+from launcher.service.recent import Recent
+from launcher.site_config import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from launcher.service.base import BaseHandler
+    from launcher.service.services import Services
+
+FRESH_SECONDS = 60
+QUESTIONS = Rate(requests=120, seconds=60)
+"""How many badges that are not known yet one address may ask for."""
+UNKNOWN = "unknown"
+COLOURS: Mapping[str, str] = {
+    "built": "#2e7d32",
+    "building": "#8a5a00",
+    "failed": "#c62828",
+    "stale base": "#8a5a00",
+    "not built": "#616161",
+    UNKNOWN: "#616161",
+}
+"""By word; white text on each has a contrast of 4.5 and more."""
+
+
+class StatusBadgeHandler(PublicHandler):
+    """``/badge/<provider>/<spec>.svg?base=&as_of=``."""
+
+    async def get(self, provider: str, spec: str) -> None:
+        """Answer with the badge."""
+        _ = spec  # decoded; a spec is what was sent
+        self.services.authentication.refuse_banned(self.address)
+        sent = self.request.path.split("/", 3)[3].removesuffix(".svg")
+        query = self.query(ImageQuery)
+        asked = Asked(provider, sent, base=query.base, as_of=query.as_of or "")
+        recent: Recent[str] = self.settings.setdefault("status_badges", Recent(FRESH_SECONDS))
+        word = recent.known(asked)
+        if word is None:
+            now = self.services.authentication.now()
+            await asyncio.to_thread(self.services.rates.take, f"badge:{self.address}", QUESTIONS, now)
+            word = await recent.get(asked, lambda: standing_of(self.services, asked))
+        self.set_header("Content-Type", "image/svg+xml")
+        self.set_header("Cache-Control", f"public, max-age={FRESH_SECONDS}")
+        self.finish(badge("casabinder", word, colour=COLOURS[word]))
+
+    def compute_etag(self) -> str | None:
+        """Return a tag of the badge, so that nothing is sent to those who have it."""
+        return RequestHandler.compute_etag(self)
+
+
+async def standing_of(services: Services, asked: Asked) -> str:
+    """Return the word for an image; a git host or a registry that is silent is no reason to say ``not built``."""
+    shown = services.site.service.status_badges
+    if not (services.site.hub.mode == "anonymous" if shown is None else shown):
+        return "not built"
+    try:
+        return await services.desk.standing(asked)
+    except RefusedError as error:
+        return UNKNOWN if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "not built"
+
+
+ROUTES: list[tuple[str, type[BaseHandler]]] = [(r"/badge/([a-z]{1,20})/(.+)\.svg", StatusBadgeHandler)]
