@@ -64,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--dry-run", action="store_true", help="say what would be layered, and stop there")
     build.set_defaults(load=_build)
 
+    ci = commands.add_parser(
+        "ci", help="build, push and test what a CI job has checked out", parents=[common, _building(checkout=True)]
+    )
+    _add_ci(ci)
+    ci.set_defaults(load=_ci)
+
     launch = commands.add_parser(
         "launch", help="build if needed, then start a notebook server with Dask workers", parents=[common, building]
     )
@@ -202,9 +208,48 @@ def _add_token(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _building() -> argparse.ArgumentParser:
+def _add_ci(ci: argparse.ArgumentParser) -> None:
+    ci.add_argument(
+        "--url", default="", metavar="URL", help="the repository's public address (default: as the CI says)"
+    )
+    ci.add_argument(
+        "--tag", action="append", default=[], metavar="NAME", help="a further tag for the image, which may move"
+    )
+    pushing = ci.add_mutually_exclusive_group()
+    pushing.add_argument(
+        "--push",
+        action="store_const",
+        const="must",
+        default="may",
+        help="fail if it can't be pushed for want of a login",
+    )
+    pushing.add_argument(
+        "--no-push", dest="push", action="store_const", const="never", help="build into image layouts on disk"
+    )
+    ci.add_argument(
+        "--layout", type=Path, metavar="DIR", help="where they go (default: the directory unpushed of the cache)"
+    )
+    ci.add_argument(
+        "--smoke-test",
+        choices=("auto", "require", "off"),
+        default="auto",
+        help="try the image in a container: where there is an engine, in any case, or not (default: auto)",
+    )
+    ci.add_argument(
+        "--hub", default="", metavar="URL", help="the facility that the badge leads to (default: the site's)"
+    )
+    ci.add_argument("--summary", type=Path, metavar="FILE", help="write the summary (Markdown) into FILE too")
+    ci.add_argument("--outputs", type=Path, metavar="FILE", help="write NAME=VALUE lines (dotenv) into FILE")
+
+
+def _building(*, checkout: bool = False) -> argparse.ArgumentParser:
     building = argparse.ArgumentParser(add_help=False)
-    building.add_argument("repo", metavar="REPO", help="a git URL, the path of a git repository, or a DOI")
+    if checkout:
+        building.add_argument(
+            "repo", nargs="?", default=".", metavar="REPO", help="the checkout (default: here) or a URL"
+        )
+    else:
+        building.add_argument("repo", metavar="REPO", help="a git URL, the path of a git repository, or a DOI")
     building.add_argument("--ref", default="HEAD", metavar="REF", help="branch, tag or full commit (default: HEAD)")
     building.add_argument("--subdir", default="", metavar="DIR", help="look for environment files below DIR")
     _add_token(building)
@@ -238,6 +283,12 @@ def _build() -> Command:
     from launcher.build_commands import build_image
 
     return build_image
+
+
+def _ci() -> Command:
+    from launcher.ci_commands import build_in_ci
+
+    return build_in_ci
 
 
 def _launch() -> Command:
