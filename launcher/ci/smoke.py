@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from builder.escapes import without_colours
 from launcher.ci.inside_image import CHECK, DONE
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _canonical(name: str) -> str:
 def _check(text: str) -> Check:
     try:
         document = json.loads(text)
-        said = "\n".join(str(document["said"]).splitlines()[-_SAID_LINES:])
+        said = "\n".join(without_colours(str(document["said"])).splitlines()[-_SAID_LINES:])
         return Check(str(document["name"]), document["passed"] is True, said)
     except (ValueError, KeyError, TypeError):
         return Check("a line that can't be read", passed=False, said=text[:200])

@@ -56,7 +56,7 @@ def smoke_test(
     image: StoredImage, plan: SmokePlan, allowed: ContainerLimits, say: Callable[[str], None]
 ) -> SmokeReport:
     """Try ``plan`` in a container of the image; ``say`` is told every line. Raises :class:`EngineError`."""
-    with _in_engine(image) as name, tempfile.TemporaryFile() as program:
+    with in_engine(image) as name, tempfile.TemporaryFile() as program:
         program.write(Path(inside_image.__file__).read_bytes())
         program.seek(0)
         container = f"casabinder-ci-{uuid.uuid4().hex}"
@@ -87,7 +87,7 @@ def _command(container: str, image: str, plan: SmokePlan, allowed: ContainerLimi
 
 
 @contextlib.contextmanager
-def _in_engine(image: StoredImage) -> Iterator[str]:
+def in_engine(image: StoredImage) -> Iterator[str]:
     """Give the name under which the engine has the image."""
     if not isinstance(image.store, LayoutStore):
         name = image_name(image.record)
