@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from builder.attachments.inspection import inspect
 from builder.attachments.location import Location
 from builder.build import build, commit_alias
+from builder.container.engine import EngineError
 from builder.facility import Bases
 from builder.options import BuildOptions
 from builder.repository.adopt import adopt, checked_out, history, origin
@@ -235,7 +236,10 @@ def _tested(
         return SmokeReport("failed" if options.smoke_test == "require" else "skipped", why=why)
     repository = built.record.image.removeprefix(f"{built.facility.registry}/").rpartition(":")[0]
     image = StoredImage(built.record, built.facility.store, repository)
-    return smoke_test(image, plan, facility.containers, say)
+    try:
+        return smoke_test(image, plan, facility.containers, say)
+    except EngineError as error:  # the image is built, whatever the engine can do with it
+        return SmokeReport("failed", why=str(error))
 
 
 def _tagged(built: _Built, tags: tuple[str, ...]) -> tuple[str, ...]:

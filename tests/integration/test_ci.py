@@ -18,7 +18,8 @@ from registry_sync.credentials import Credentials
 from registry_sync.layout import LayoutStore
 from tests.integration.test_build import recording_proxy
 from tests.testbed.ci_site import LOGIN, CiSite, running_ci_site
-from tests.testbed.registry import registry_is_installed
+from tests.testbed.registry import TokenServer, registry_is_installed, running_token_server
+from tests.testbed.tiny_base import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,6 +155,23 @@ def test_a_pull_request_from_a_fork_is_built_and_never_pushed(site: CiSite, tmp_
     assert found.digest == run.document["record"]["digest"]
     with site.store as store:
         assert store.tags(repository) == []
+
+
+def test_whoever_may_only_read_builds_without_pushing(tmp_path: Path) -> None:
+    tokens = TokenServer(dict([LOGIN]), grants={"": {f"fac/{REPOSITORY}": {"pull"}}})
+    with running_token_server(tokens), running_ci_site(tmp_path / "site", tokens) as site:
+        commit = site.commit("reader", {"requirements.txt": "extra==1.0\n"})
+        checkout = site.checkout("reader")
+        environment = on_github(site, "reader", commit)
+        run = site.run("ci", "--base", site.base, "--json", at=checkout, **environment)
+        assert run.status == 0, run.err
+        assert run.document["unpushed"].startswith(f"there are no credentials for {site.registry.address}")
+        assert run.document["record"]["image"].startswith(f"oci:{tmp_path / 'site' / 'cache' / 'unpushed'}/fac/")
+        run = site.run("ci", "--base", site.base, "--push", at=checkout, **environment)
+        assert run.status == 4, run.out
+        run = site.run("ci", "--base", site.base, "--json", at=checkout, **environment, **SECRETS)
+        assert run.status == 0, run.err
+        assert run.document["pushed"]
 
 
 def test_without_a_login_nothing_is_pushed_and_a_wrong_one_is_a_fault(site: CiSite, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from registry_sync.credentials import Credentials
 from tests.testbed.git_repository import commit_files, git
 from tests.testbed.git_server import GitServer, running_git_server
 from tests.testbed.packages import built_wheel, running_index
-from tests.testbed.registry import Registry, running_registry
+from tests.testbed.registry import Registry, TokenServer, running_registry
 from tests.testbed.tiny_base import REPOSITORY, tiny_base
 
 if TYPE_CHECKING:
@@ -120,11 +120,15 @@ class CiSite:
 
 
 @contextmanager
-def running_ci_site(directory: Path) -> Iterator[CiSite]:
-    """Run the registry, the git server and the package index of a :class:`CiSite` until the end."""
+def running_ci_site(directory: Path, tokens: TokenServer | None = None) -> Iterator[CiSite]:
+    """Run the registry, the git server and the package index of a :class:`CiSite` until the end.
+
+    With a running ``tokens`` server the registry asks that one who may do what, instead of wanting a password.
+    """
     with ExitStack() as stack:
         index = stack.enter_context(running_index(WHEELS))
-        registry = stack.enter_context(running_registry(directory / "registry", users=dict([LOGIN])))
+        users = None if tokens else dict([LOGIN])
+        registry = stack.enter_context(running_registry(directory / "registry", users=users, tokens=tokens))
         server = stack.enter_context(running_git_server(directory / "git"))
         site = CiSite(directory, registry, server, index.url)
         with site.store as store:
