@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 from builder.container.engine import EngineError, docker, docker_lines, docker_pipe, pull
 from launcher.ci import inside_image
+from launcher.ci.inside_image import CHECK, DONE
 from launcher.ci.smoke import SmokePlan, SmokeReport, read_report
 from launcher.container import LABEL, PROCESSES, USER, image_name
 from registry_sync.layout import LayoutStore
@@ -63,7 +64,8 @@ def smoke_test(
         lines: list[str] = []
         try:
             for line in docker_lines(*_command(container, name, plan, allowed), stdin=program, seconds=allowed.seconds):
-                say(line)
+                if not line.startswith((CHECK, DONE)):
+                    say(line)
                 lines.append(line)
                 del lines[:-100_000]
         except TimeoutError:

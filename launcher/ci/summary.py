@@ -60,7 +60,10 @@ def _table(outcome: Outcome, record: ImageRecord) -> str:
         ("commit", _code(record.commit)),
         ("base", f"{_code(record.base.name)} (Python {_plain(record.base.python)})"),
         ("size", f"{readable(record.bytes['total'])}, {readable(record.bytes['new'])} of it above the base"),
-        ("uploaded", f"{readable(record.bytes['uploaded'])} in {record.seconds.get('total', 0.0):.1f} s"),
+        (
+            "written" if outcome.unpushed else "uploaded",
+            f"{readable(record.bytes['uploaded'])} in {record.seconds.get('total', 0.0):.1f} s",
+        ),
     ]
     if outcome.tags:
         rows.append(("tags", ", ".join(_code(tag) for tag in outcome.tags)))
