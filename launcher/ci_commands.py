@@ -40,7 +40,7 @@ def build_in_ci(context: Context, arguments: Namespace) -> int:
         push=arguments.push,
         layout=arguments.layout,
         smoke_test=arguments.smoke_test,
-        hub=arguments.hub,
+        service=arguments.service,
     )
 
     def say(line: str) -> None:

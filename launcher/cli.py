@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launcher.ci.arguments import add_arguments
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     ci = commands.add_parser(
         "ci", help="build, push and test what a CI job has checked out", parents=[common, _building(checkout=True)]
     )
-    _add_ci(ci)
+    add_arguments(ci)
     ci.set_defaults(load=_ci)
 
     launch = commands.add_parser(
@@ -206,40 +207,6 @@ def _add_token(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="your token for the repository's host, in a file of mode 600",
     )
-
-
-def _add_ci(ci: argparse.ArgumentParser) -> None:
-    ci.add_argument(
-        "--url", default="", metavar="URL", help="the repository's public address (default: as the CI says)"
-    )
-    ci.add_argument(
-        "--tag", action="append", default=[], metavar="NAME", help="a further tag for the image, which may move"
-    )
-    pushing = ci.add_mutually_exclusive_group()
-    pushing.add_argument(
-        "--push",
-        action="store_const",
-        const="must",
-        default="may",
-        help="fail if it can't be pushed for want of a login",
-    )
-    pushing.add_argument(
-        "--no-push", dest="push", action="store_const", const="never", help="build into image layouts on disk"
-    )
-    ci.add_argument(
-        "--layout", type=Path, metavar="DIR", help="where they go (default: the directory unpushed of the cache)"
-    )
-    ci.add_argument(
-        "--smoke-test",
-        choices=("auto", "require", "off"),
-        default="auto",
-        help="try the image in a container: where there is an engine, in any case, or not (default: auto)",
-    )
-    ci.add_argument(
-        "--hub", default="", metavar="URL", help="the facility that the badge leads to (default: the site's)"
-    )
-    ci.add_argument("--summary", type=Path, metavar="FILE", help="write the summary (Markdown) into FILE too")
-    ci.add_argument("--outputs", type=Path, metavar="FILE", help="write NAME=VALUE lines (dotenv) into FILE")
 
 
 def _building(*, checkout: bool = False) -> argparse.ArgumentParser:

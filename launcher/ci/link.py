@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _NAMED = ("refs/heads/", "refs/tags/")
 
 
-def launch_link(hub: str, spec: RepoSpec, hosts: Mapping[str, str] | None = None) -> str:
-    """Return the link at ``hub`` (without ``/`` at its end); ``""`` for a repository that nobody else can reach."""
+def launch_link(service: str, spec: RepoSpec, hosts: Mapping[str, str] | None = None) -> str:
+    """Return the link at ``service`` (without ``/`` at its end); ``""`` for a repository that nobody else can reach."""
     if spec.is_local:
         return ""
     try:
@@ -25,4 +25,4 @@ def launch_link(hub: str, spec: RepoSpec, hosts: Mapping[str, str] | None = None
     except RepositoryError:
         return ""
     ref = next((spec.ref.removeprefix(kind) for kind in _NAMED if spec.ref.startswith(kind)), spec.ref)
-    return f"{hub}/v2/{pasted.provider}/{pasted.spec.removesuffix('HEAD')}{quote(ref, safe='/')}"
+    return f"{service}/v2/{pasted.provider}/{pasted.spec.removesuffix('HEAD')}{quote(ref, safe='/')}"

@@ -23,7 +23,7 @@ class Outcome:
 
     ``unpushed`` says why the image was not pushed (empty: it was). ``change`` is what differs from the last build of
     the branch; where there is none, ``unknown_change`` says why. ``tags`` were set; ``launch`` is the launch page's
-    link and ``hub`` the facility that it is at.
+    link and ``service`` the facility that it is at.
     """
 
     surroundings: Surroundings
@@ -36,7 +36,7 @@ class Outcome:
     change: Change | None = None
     unknown_change: str = ""
     tags: tuple[str, ...] = ()
-    hub: str = ""
+    service: str = ""
     launch: str = ""
     error: str = ""
     fault: bool = False

@@ -68,7 +68,7 @@ class CiOptions:
     push: Literal["may", "must", "never"] = "may"
     layout: Path | None = None
     smoke_test: Literal["auto", "require", "off"] = "auto"
-    hub: str = ""
+    service: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,9 @@ def _inspect(built: _Built) -> Inspection:
 
 
 def _linked(outcome: Outcome, context: Context, options: CiOptions, commit: Commit) -> Outcome:
-    hub = (options.hub or context.site.service.url or "").rstrip("/")
-    link = launch_link(hub, commit.spec, context.facility.fetching.hosts) if hub else ""
-    return replace(outcome, hub=hub, launch=link)
+    service = (options.service or context.site.service.url or "").rstrip("/")
+    link = launch_link(service, commit.spec, context.facility.fetching.hosts) if service else ""
+    return replace(outcome, service=service, launch=link)
 
 
 def _compared(

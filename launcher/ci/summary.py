@@ -30,7 +30,7 @@ def summary(outcome: Outcome) -> str:
     if outcome.unpushed and outcome.record:
         parts.append(f"Not pushed: {_plain(outcome.unpushed)}")
     if outcome.launch and outcome.record and not outcome.unpushed:
-        parts.append(f"[![launch]({outcome.hub}/badge_logo.svg)]({outcome.launch})")
+        parts.append(f"[![launch]({outcome.service}/badge_logo.svg)]({outcome.launch})")
     if outcome.record:
         parts += [
             _table(outcome, outcome.record),

@@ -47,9 +47,9 @@ def installed(scratch: Path) -> Path:
     return scratch
 
 
-def check_schema(name: str, file: Path) -> str:
-    """Return what is wrong with a file by an official schema."""
-    command = [str(VENV / "check-jsonschema"), "--builtin-schema", name, str(file)]
+def check_schema(name: str, *files: Path) -> str:
+    """Return what is wrong with files by an official schema."""
+    command = [str(VENV / "check-jsonschema"), "--builtin-schema", name, *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
@@ -69,10 +69,9 @@ def test_the_files_follow_the_official_schemas(tmp_path: Path) -> None:
     assert check_schema("vendor.github-actions", ACTION) == ""
     job = tmp_path / "job.yml"
     job.write_text(yaml.safe_dump(component(casabinder="wheel", registry="r.example.org/fac")))
-    assert check_schema("vendor.gitlab-ci", job) == ""
     header = tmp_path / "header.yml"
     header.write_text(COMPONENT.read_text().partition("\n---\n")[0])
-    assert check_schema("vendor.gitlab-ci", header) == ""
+    assert check_schema("vendor.gitlab-ci", job, header) == ""
     # The check can fail.
     broken = tmp_path / "action.yml"
     broken.write_text(ACTION.read_text().replace("using: composite", "using: magic"))
@@ -94,7 +93,7 @@ def test_the_action_builds_pushes_and_tells(site: CiSite, tmp_path: Path) -> Non
             "base": site.base,
             "tags": "main\n  v1.0",
             "push": "true",
-            "hub": "https://hub.example.org",
+            "service": "https://hub.example.org",
         },
         site.environment(
             GITHUB_ACTIONS="true",

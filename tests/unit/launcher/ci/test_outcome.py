@@ -61,7 +61,7 @@ BUILT = Outcome(
     smoke=SmokeReport("passed", (Check("import particle", passed=True),)),
     change=CHANGE,
     tags=("registry.example.org/fac/agc-ttbar-0a1b2c:main",),
-    hub="https://hub.example.org",
+    service="https://hub.example.org",
     launch="https://hub.example.org/v2/gh/team/agc-ttbar/main",
 )
 FAILED = replace(
