@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launcher.ci.arguments import add_arguments
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
@@ -63,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="build a repository's image and push it", parents=[common, building])
     build.add_argument("--dry-run", action="store_true", help="say what would be layered, and stop there")
     build.set_defaults(load=_build)
+
+    ci = commands.add_parser(
+        "ci", help="build, push and test what a CI job has checked out", parents=[common, _building(checkout=True)]
+    )
+    add_arguments(ci)
+    ci.set_defaults(load=_ci)
 
     launch = commands.add_parser(
         "launch", help="build if needed, then start a notebook server with Dask workers", parents=[common, building]
@@ -221,9 +228,14 @@ def _add_token(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _building() -> argparse.ArgumentParser:
+def _building(*, checkout: bool = False) -> argparse.ArgumentParser:
     building = argparse.ArgumentParser(add_help=False)
-    building.add_argument("repo", metavar="REPO", help="a git URL, the path of a git repository, or a DOI")
+    if checkout:
+        building.add_argument(
+            "repo", nargs="?", default=".", metavar="REPO", help="the checkout (default: here) or a URL"
+        )
+    else:
+        building.add_argument("repo", metavar="REPO", help="a git URL, the path of a git repository, or a DOI")
     building.add_argument("--ref", default="HEAD", metavar="REF", help="branch, tag or full commit (default: HEAD)")
     building.add_argument("--subdir", default="", metavar="DIR", help="look for environment files below DIR")
     _add_token(building)
@@ -257,6 +269,12 @@ def _build() -> Command:
     from launcher.build_commands import build_image
 
     return build_image
+
+
+def _ci() -> Command:
+    from launcher.ci_commands import build_in_ci
+
+    return build_in_ci
 
 
 def _launch() -> Command:

@@ -43,6 +43,16 @@ class _Document(_Strict):
     groups: list[_Name] | None = None
     resources: _Resources = _Resources()
     workers: Annotated[int, Field(ge=0, le=100_000, strict=True)] | None = None
+    test_notebooks: list[str] = []
+
+    @field_validator("test_notebooks")
+    @classmethod
+    def _are_notebooks(cls, value: list[str]) -> list[str]:
+        for path in value:
+            plain = not any(part in ("", ".", "..") for part in path.split("/")) and not path.startswith("-")
+            if not (plain and path.isprintable() and path.endswith(".ipynb")):
+                raise ValueError("write paths of notebooks from the repository's root, like analysis/plots.ipynb")
+        return value
 
     @field_validator("python", mode="before")
     @classmethod
@@ -106,6 +116,7 @@ def read_settings(path: str, files: Files) -> RepositorySettings:
         cpus=document.resources.cpus or 0.0,
         memory=_bytes(document.resources.memory or "0K"),
         workers=document.workers,
+        notebooks=tuple(dict.fromkeys(document.test_notebooks)),
     )
 
 

@@ -74,7 +74,8 @@ class EditableProject:
 class RepositorySettings:
     """What ``casabinder.yaml`` asks of a launch and of the build: empty, 0 or ``None`` where it says nothing.
 
-    ``groups`` replace the default of the format that decides; ``memory`` is bytes.
+    ``groups`` replace the default of the format that decides; ``memory`` is bytes; ``notebooks`` are executed by a
+    smoke test.
     """
 
     file: str = ""
@@ -86,6 +87,7 @@ class RepositorySettings:
     cpus: float = 0.0
     memory: int = 0
     workers: int | None = None
+    notebooks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
