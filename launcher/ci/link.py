@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from builder.providers.known import parse_pasted
 from builder.repository.spec import RepositoryError
+from launcher.service.pasted import launch_page, with_ref
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,4 +26,4 @@ def launch_link(service: str, spec: RepoSpec, hosts: Mapping[str, str] | None = 
     except RepositoryError:
         return ""
     ref = next((spec.ref.removeprefix(kind) for kind in _NAMED if spec.ref.startswith(kind)), spec.ref)
-    return f"{service}/v2/{pasted.provider}/{pasted.spec.removesuffix('HEAD')}{quote(ref, safe='/')}"
+    return service + launch_page(replace(pasted, spec=with_ref(pasted, ref)))

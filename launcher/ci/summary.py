@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from builder.sizes import readable
+from launcher.service.badge_markup import markup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +31,7 @@ def summary(outcome: Outcome) -> str:
     if outcome.unpushed and outcome.record:
         parts.append(f"Not pushed: {_plain(outcome.unpushed)}")
     if outcome.launch and outcome.record and not outcome.unpushed:
-        parts.append(f"[![launch]({outcome.service}/badge_logo.svg)]({outcome.launch})")
+        parts.append(markup(outcome.launch, f"{outcome.service}/badge_logo.svg").markdown)
     if outcome.record:
         parts += [
             _table(outcome, outcome.record),
