@@ -24,6 +24,8 @@ MODULES = {
     "def one():\n    return 1\n",
 }
 DISK = 256  # MiB of a node, so that it can be filled
+# A session keeps its slots for a while; there are others for whoever comes next.
+SHAPE = NodeShape(cores=16, memory=16_384, disk=DISK)
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +41,7 @@ def images() -> tuple[ImageRecord, ImageRecord]:
 @pytest.fixture(scope="session")
 def session_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPool]:
     """A pool of two nodes with a disk of their own."""
-    with running_pool(tmp_path_factory.mktemp("pool") / "pool", shape=NodeShape(disk=DISK)) as running:
+    with running_pool(tmp_path_factory.mktemp("pool") / "pool", shape=SHAPE) as running:
         yield running
 
 
