@@ -120,7 +120,7 @@ def running_hub(cache: Path, site: Mapping[str, Any]) -> Iterator[RunningHub]:
 def _start(cache: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "CASABINDER_CACHE": str(cache), "CASABINDER_SITE": str(cache / "site.yaml")}
     environment["PYTHONPATH"] = str(CONFIGURATION.parents[2])
-    command = [sys.executable, "-m", "jupyterhub", "--config", str(cache / "hub.py")]
+    command = [sys.executable, "-m", "launcher.hub", "--config", str(cache / "hub.py")]  # as `casabinder serve` does
     with (cache / "hub.log").open("ab") as log:
         return subprocess.Popen(command, cwd=cache, env=environment, stdout=log, stderr=log, start_new_session=True)
 
