@@ -180,9 +180,10 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
 
     async def _make_and_start(self, request: LaunchRequest) -> None:
         """Make the container and start it; if its scheduler needs a port, at one that is free, says the engine."""
-        await self._look_for_image(request)
-        batch = self.batch()
-        if batch is None or request.workers == 0 or self.exposure != "host-port":
+        batch = self.batch() if request.workers else None
+        if batch is not None:
+            await self._look_for_image(request)
+        if batch is None or self.exposure != "host-port":
             await self._make(request)
             await self.docker("start", self.object_id)
             return

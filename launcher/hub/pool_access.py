@@ -107,9 +107,8 @@ class PoolMixin(HasTraits):
         It waits for the image as long as the site says, and tells ``say`` so. Raises :class:`CasabinderError` if it is
         not there in time.
         """
-        self._pool_of_image = None
         batch = self.batch()
-        if batch is not None and request.workers:
+        if batch is not None:
             image = SessionImage(request.tag, request.env_id)
             self._pool_of_image = batch.with_gpus(None, labels).for_image(image, say)
 

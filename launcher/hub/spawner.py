@@ -105,11 +105,17 @@ class VouchedMixin(PoolMixin, HasTraits):
             if request.mode != self.mode:
                 raise NotVouchedError(f"the request to start this server is not for the mode {self.mode}")
             _use_once(self._used, request.id, time.time())
-            self._request = request
+            self.begin(request)
             self.workers_pool(request)
         except CasabinderError as error:
             raise StartError(str(error), "refused") from error
         return request
+
+    def begin(self, request: LaunchRequest) -> None:
+        """Take a request up, and leave behind what was found for the server that was started before."""
+        self._request = request
+        self._scheduler_port = 0
+        self._pool_of_image = None
 
     def workers_pool(self, request: LaunchRequest) -> PoolDocument | dict[str, str | int]:
         """Return the Dask workers of a request."""

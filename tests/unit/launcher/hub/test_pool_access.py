@@ -102,6 +102,19 @@ def test_the_image_is_where_the_nodes_have_it_and_its_labels_say_whether_it_need
     assert len(said) == 1
 
 
+def test_a_server_has_nothing_of_the_one_that_was_started_before(tmp_path: Path) -> None:
+    pool = htcondor_pool(address="192.0.2.7", universe="container", images=f"{tmp_path}/{{image_id}}.sif")
+    made = spawner(SITE.model_copy(update={"pool": pool}), tmp_path)
+    request = replace(REQUEST, workers=2, most_workers=20)
+    (tmp_path / f"{request.tag.rpartition(':')[2]}.sif").touch()
+    made.look_for_image(request, {}, print)
+    made._scheduler_port = 30_417
+    other = replace(request, tag=request.tag.rpartition(":")[0] + ":" + "f" * 16)
+    made.begin(other)
+    assert made.workers_pool(other)["image"] == f"{tmp_path}/{'f' * 16}.sif"
+    assert made._scheduler_port == 0
+
+
 def test_without_workers_no_pool_is_told(tmp_path: Path) -> None:
     made = spawner(SITE, tmp_path)
     assert made.workers_pool(replace(REQUEST, workers=0, most_workers=0)) == {"kind": "local", "workers": 0}
