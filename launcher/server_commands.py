@@ -50,7 +50,6 @@ def launch(context: Context, arguments: Namespace) -> int:
     most, entry = (limits.workers, "limits.workers") if batch is None else (batch.site.maximum, "pool.maximum")
     if arguments.workers > most:
         raise CasabinderError(f"--workers {arguments.workers} is more than the {most} that this site allows ({entry})")
-    say = _say(quiet=arguments.quiet)
     if batch is not None and arguments.workers:
         batch = batch.with_gpus(arguments.gpus, _labels(context, record)).for_image(SessionImage.of(record), say)
     options = LaunchOptions(
