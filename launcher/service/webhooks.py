@@ -81,6 +81,23 @@ class WebhookHandler(ApiHandler):
         """Answer with what became of the message."""
         self.finish_json(WebhookDocument(message=message, builds=jobs), status)
 
+
+class PushHandler(WebhookHandler):
+    """A webhook of a git host: ``event`` is the header that names what happened and its value for a push, ``number``
+    the header with the sender's number of the message."""
+
+    said_as: ClassVar[type[GitHubPush | GitLabPush]]
+    event: ClassVar[tuple[str, str]]
+    number: ClassVar[str]
+
+    async def post(self) -> None:
+        """Build the commit that was pushed."""
+        await self.proven()
+        said = self.said(self.said_as)
+        header, push = self.event
+        happened = self.request.headers.get(header, push)
+        await self.build(push_of(said) if happened == push else None, self.request.headers.get(self.number, ""))
+
     async def build(self, push: Push | None, delivery: str) -> None:
         """Build a push and answer; ``delivery`` is the sender's number of the message."""
         if push is None:
@@ -113,11 +130,14 @@ class WebhookHandler(ApiHandler):
         self.answer(message, [JobDocument.of(job, OWNER)], 200 if job.ended else 202)
 
 
-class GitHubHandler(WebhookHandler):
+class GitHubHandler(PushHandler):
     """``/api/webhooks/github``."""
 
     kind = "github"
     what = "GitHub"
+    said_as = GitHubPush
+    event = ("X-GitHub-Event", "push")
+    number = "X-GitHub-Delivery"
     operations = methods(
         post=Operation(
             "A push at GitHub, signed with HMAC-SHA256: build it",
@@ -136,19 +156,15 @@ class GitHubHandler(WebhookHandler):
         """Check the HMAC of the body."""
         return signed(secret, self._body, self.request.headers.get("X-Hub-Signature-256", ""))
 
-    async def post(self) -> None:
-        """Build the commit that was pushed."""
-        await self.proven()
-        said = self.said(GitHubPush)
-        push = push_of(said) if self.request.headers.get("X-GitHub-Event", "push") == "push" else None
-        await self.build(push, self.request.headers.get("X-GitHub-Delivery", ""))
 
-
-class GitLabHandler(WebhookHandler):
+class GitLabHandler(PushHandler):
     """``/api/webhooks/gitlab``."""
 
     kind = "gitlab"
     what = "GitLab"
+    said_as = GitLabPush
+    event = ("X-Gitlab-Event", "Push Hook")
+    number = "Idempotency-Key"
     operations = methods(
         post=Operation(
             "A push at GitLab, with the secret token: build it",
@@ -166,13 +182,6 @@ class GitLabHandler(WebhookHandler):
     def shows(self, secret: bytes) -> bool:
         """Check the token."""
         return same(secret, self.request.headers.get("X-Gitlab-Token", ""))
-
-    async def post(self) -> None:
-        """Build the commit that was pushed."""
-        await self.proven()
-        said = self.said(GitLabPush)
-        push = push_of(said) if self.request.headers.get("X-Gitlab-Event", "Push Hook") == "Push Hook" else None
-        await self.build(push, self.request.headers.get("Idempotency-Key", ""))
 
 
 class RegistryHandler(WebhookHandler):
