@@ -20,18 +20,16 @@ What depends on something that does not work is not looked at. HTCondor is asked
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from launcher.pools.finding import Finding, many
 from launcher.pools.option_findings import gpus_finding, network_finding, prepull_finding, source_finding
-from launcher.pools.surroundings import surroundings
+from launcher.pools.surroundings import ProbeError, ask, surroundings
 from registry_sync.client import RegistryClient
 from registry_sync.errors import CasabinderError
 
@@ -45,10 +43,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROBE_SECONDS = 30
-
-
-class ProbeError(CasabinderError):
-    """HTCondor could not be asked."""
 
 
 def examine_pool(pool: BatchPool, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
@@ -136,20 +130,10 @@ def _warmer(pool: BatchPool, clock: Callable[[], float]) -> Attempt | None:
 
 
 def _ask(what: str, pool: BatchPool, environment: dict[str, str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "launcher.pools.probe", what, str(pool.site.schedd)]
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
-        )
+        return ask("launcher.pools.probe", [what, str(pool.site.schedd)], environment, seconds=PROBE_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise ProbeError(f"no answer within {PROBE_SECONDS} s") from error
-    logger.debug("probe %s: %s", what, done.stderr)
-    try:
-        answer: dict[str, Any] = json.loads((done.stdout.splitlines() or [""])[-1])
-    except ValueError as error:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise ProbeError(f"HTCondor's bindings failed: {last}") from error
-    return answer
 
 
 def _collector(pool: BatchPool, sight: Sight) -> Finding:

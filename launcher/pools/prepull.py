@@ -15,13 +15,12 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
-import sys
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from launcher.pools.site_pool import BatchPool
-from launcher.pools.surroundings import surroundings
+from launcher.pools.surroundings import ask, surroundings
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
@@ -109,23 +108,9 @@ def prepull(pool: BatchPool, image: str, nodes: int) -> Tally:
     with surroundings(pool, pool.token()) as environment:
         kept = {name: environment[name] for name in environment if name in _PASSED_ON or "CONDOR" in name}
         try:
-            done = subprocess.run(
-                [sys.executable, "-P", "-m", "launcher.pools.warm_up"],
-                input=json.dumps(asked),
-                env=kept,
-                capture_output=True,
-                text=True,
-                timeout=seconds + _SLACK,
-                check=False,
-            )
+            answer = ask("launcher.pools.warm_up", [], kept, seconds=seconds + _SLACK, told=json.dumps(asked))
         except subprocess.TimeoutExpired as error:
             raise CasabinderError(f"the pool of {pool.site.collector} did not answer in time") from error
-    _LOG.debug("warm_up: %s", done.stderr)
-    try:
-        answer: dict[str, Any] = json.loads((done.stdout.splitlines() or [""])[-1])
-    except ValueError as error:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise CasabinderError(f"HTCondor's bindings failed: {last}") from error
     if "error" in answer:
         raise CasabinderError(f"{image} could not be brought to nodes of {pool.site.collector}: {answer['error']}")
     return Tally(image, **answer)

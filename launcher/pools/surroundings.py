@@ -1,17 +1,58 @@
-"""The environment of a process that asks an HTCondor pool: the bindings are configured through it, once."""
+"""Processes that ask an HTCondor pool: the bindings are configured through the environment of theirs, once.
+
+Such a process prints one JSON object as its last line.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from launcher.pools.site_pool import BatchPool
+
+logger = logging.getLogger(__name__)
+
+
+class ProbeError(CasabinderError):
+    """HTCondor could not be asked."""
+
+
+def ask(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], *, seconds: float, told: str = ""
+) -> dict[str, Any]:
+    """Run ``python -m MODULE ARGUMENTS``, with ``told`` on its standard input, and return what it prints.
+
+    Raises :class:`subprocess.TimeoutExpired` after so many ``seconds``, :class:`ProbeError` if it prints something
+    else.
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", module, *arguments],
+        input=told,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    logger.debug("%s: %s", module, done.stderr)
+    try:
+        answer: dict[str, Any] = json.loads((done.stdout.splitlines() or [""])[-1])
+    except ValueError as error:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise ProbeError(f"HTCondor's bindings failed: {last}") from error
+    return answer
 
 
 @contextmanager
