@@ -79,6 +79,11 @@ class _Built:
     facility: Facility
     unpushed: str = ""
 
+    @property
+    def repository(self) -> str:
+        """The image's repository in the store."""
+        return self.record.image.removeprefix(f"{self.facility.registry}/").rpartition(":")[0]
+
 
 def run_ci(
     context: Context, options: CiOptions, surroundings: Surroundings, report: Reporter, say: Callable[[str], None]
@@ -177,9 +182,8 @@ def _build(
 
 def _inspect(built: _Built) -> Inspection:
     facility = built.facility
-    repository = built.record.image.removeprefix(f"{facility.registry}/").rpartition(":")[0]
-    manifest = facility.store.get_manifest(repository, built.record.digest)
-    return inspect(Location(facility.store, facility.registry, repository, manifest), facility.cache)
+    manifest = facility.store.get_manifest(built.repository, built.record.digest)
+    return inspect(Location(facility.store, facility.registry, built.repository, manifest), facility.cache)
 
 
 def _linked(outcome: Outcome, context: Context, options: CiOptions, commit: Commit) -> Outcome:
@@ -234,8 +238,7 @@ def _tested(
     if missing:
         why = f"it needs a container engine: {missing}"
         return SmokeReport("failed" if options.smoke_test == "require" else "skipped", why=why)
-    repository = built.record.image.removeprefix(f"{built.facility.registry}/").rpartition(":")[0]
-    image = StoredImage(built.record, built.facility.store, repository)
+    image = StoredImage(built.record, built.facility.store, built.repository)
     try:
         return smoke_test(image, plan, facility.containers, say)
     except EngineError as error:  # the image is built, whatever the engine can do with it
@@ -247,8 +250,7 @@ def _tagged(built: _Built, tags: tuple[str, ...]) -> tuple[str, ...]:
     if not tags:
         return ()
     name = built.record.image.rpartition(":")[0]
-    repository = name.removeprefix(f"{built.facility.registry}/")
-    manifest = built.facility.store.get_manifest(repository, built.record.digest)
+    manifest = built.facility.store.get_manifest(built.repository, built.record.digest)
     for tag in tags:
-        built.facility.store.put_manifest(repository, tag, manifest)
+        built.facility.store.put_manifest(built.repository, tag, manifest)
     return tuple(f"{name}:{tag}" for tag in tags)

@@ -204,10 +204,11 @@ class Desk:
         record = self._look(target)
         asked = target.request.asked
         earlier = self._earlier(target) if record is None else None
-        present = {str(offer.choice): "" for offer in self._offered(asked.base).offers}
-        for offer in self._offered(asked.base).offers:
-            if record is not None and str(offer.choice) == record.base.reference:
-                present[record.base.reference] = self._digest(offer.choice)
+        built_on = record.base.reference if record else None
+        present = {
+            str(offer.choice): self._digest(offer.choice) if str(offer.choice) == built_on else ""
+            for offer in self._offered(asked.base).offers
+        }
         return standing(latest, record.base if record else None, earlier, present)
 
     def _earlier(self, target: _Target) -> BaseFacts | None:
