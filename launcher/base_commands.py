@@ -7,9 +7,10 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from base_images.assemble import CHANNEL, build_base, lock_base
+from base_images.assemble import CHANNEL, build_base
 from base_images.definition import catalogue
 from base_images.identity import base_identity, base_repository
+from base_images.locking import lock_base
 from builder.base import load_base
 from registry_sync.copy import copy_image
 from registry_sync.errors import CasabinderError
@@ -32,7 +33,7 @@ def list_bases(context: Context, arguments: Namespace) -> int:
         rows.append(
             {
                 "name": name,
-                "python": definition.document.python,
+                "python": definition.python,
                 "title": definition.document.title,
                 "default": name == context.site.base,
                 "reference": f"{context.facility.registry}/{repository}:{identity}",

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from base_images.assemble import BaseRecord, build_base, lock_base
+from base_images.assemble import BaseRecord, build_base
 from base_images.definition import load_definition, read_definition
 from base_images.identity import Workshop, base_repository
+from base_images.locking import lock_base
 from base_images.rootfs import build_rootfs
 from builder.base import load_base
 from builder.image import ImageSettings, Parent, make_image
