@@ -44,7 +44,7 @@ def lock_additions(definition: Definition, workshop: Workshop) -> list[Pin]:
     additions = workshop.additions
     file = additions.lock_file(definition.name)
     pins = _resolved(additions.packages, definition.pins("analysis"), definition, workshop, file)
-    write_pins(file, pins, f"casabinder base lock --site {definition.name}", "the packages in site.yaml")
+    write_pins(file, pins, f"casabinder base lock --additions {definition.name}", "the packages in site.yaml")
     return pins
 
 

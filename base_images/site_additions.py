@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from base_images.addition import Addition
@@ -16,7 +17,6 @@ from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from base_images.definition import Definition
     from builder.layers.layer import Entry
@@ -33,15 +33,13 @@ class SiteAdditions:
     environment: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Entry, ...] = ()
     certificates: tuple[Path, ...] = ()
-    locks: Path | None = None
+    locks: Path = Path("base-locks")
 
     def __bool__(self) -> bool:
         return bool(self.packages or self.environment or self.files or self.certificates)
 
     def lock_file(self, name: str) -> Path:
         """Return where the lock of the packages on the base ``name`` is."""
-        if self.locks is None:
-            raise CasabinderError("packages of a site need a site.yaml, beside which their locks are")
         return self.locks / f"{name}.lock"
 
     def on(self, definition: Definition) -> Addition:
@@ -54,7 +52,7 @@ class SiteAdditions:
             requirements=names,
             locks={name: read_lock(file) for name, file in files.items()},
             lock_files=files,
-            lock_command=f"casabinder base lock --site {definition.name}",
+            lock_command=f"casabinder base lock --additions {definition.name}",
             environment=self.environment,
             files=self.files,
             certificates=tuple(self.certificate_texts()),

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from base_images.definition import CATALOGUE, Definition, catalogue, load_definition
 from base_images.identity import Workshop, base_identity, base_repository
-from base_images.site_additions import SiteAdditions
 from builder.attachments.signature import Signer
 from builder.container.engine import ContainerLimits
 from builder.facility import BaseChoice, BaseOffer, Bases, Facility
@@ -107,7 +106,7 @@ def open_context(site_file: Path | None = None, registry: str | None = None) -> 
     if site.signing is not None:
         facility = replace(facility, signer=Signer(site.signing.key, site.signing.password))
     facility = replace(facility, fetching=Fetching(**site.repositories.model_dump(), ca_bundle=bundle))
-    return Context(site, facility, Workshop(cache, index, SiteAdditions(certificates=site.ca_certificates)))
+    return Context(site, facility, Workshop(cache, index, site.additions.on_bases(site.ca_certificates)))
 
 
 def _limits(stated: Containers) -> ContainerLimits:
