@@ -26,15 +26,17 @@ DEBIAN = {"bookworm": ("3.11.2", "2.36"), "trixie": ("3.13.5", "2.41")}
 
 def lock_base(definition: Definition, workshop: Workshop) -> dict[str, list[Pin]]:
     """Resolve a definition's requirements anew and write its committed locks; return them by environment."""
-    locks = {}
+    target, parent = stated_target(definition), definition.parent
+    locks: dict[str, list[Pin]] = {}
     for name, requirements in definition.requirements.items():
-        if definition.parent is not None and not requirements:
+        if parent is None:
+            locks[name] = _pins(_resolve(f"{name}.in", requirements, target, workshop), target, f"{name}.in")
+        elif requirements:
+            locks[name] = _added(requirements, parent, name, workshop, definition.directory / f"{name}.in")
+        else:
+            locks[name] = []
             definition.lock_file(name).unlink(missing_ok=True)
-            locks[name] = list[Pin]()
             continue
-        below = definition.parent.pins(name) if definition.parent else ()
-        source = definition.directory / f"{name}.in"
-        locks[name] = _resolved(requirements, below, definition, workshop, source)
         write_lock(definition.directory, name, locks[name])
     return locks
 
@@ -43,29 +45,33 @@ def lock_additions(definition: Definition, workshop: Workshop) -> list[Pin]:
     """Resolve what the site adds to a base's analysis environment, and write the lock beside ``site.yaml``."""
     additions = workshop.additions
     file = additions.lock_file(definition.name)
-    pins = _resolved(additions.packages, definition.pins("analysis"), definition, workshop, file)
+    pins = _added(additions.packages, definition, "analysis", workshop, file)
     write_pins(file, pins, f"casabinder base lock --additions {definition.name}", "the packages in site.yaml")
     return pins
 
 
-def _resolved(
-    requirements: Sequence[str], below: Sequence[Pin], definition: Definition, workshop: Workshop, source: Path
-) -> list[Pin]:
-    """Return what ``requirements`` need beside the pins ``below``; ``source`` is named in messages."""
-    target = stated_target(definition)
-    constraints = "".join(f"{pin.name}=={pin.version}\n" for pin in below)
-    files = [(source.name, "\n".join(requirements) + "\n")]
+def _added(requirements: Sequence[str], below: Definition, name: str, workshop: Workshop, source: Path) -> list[Pin]:
+    """Return what ``requirements`` need that ``below`` does not have; ``source`` is named in messages."""
+    target, there = stated_target(below), below.pins(name)
+    constraints = "".join(f"{pin.name}=={pin.version}\n" for pin in there)
     try:
-        text = resolve(files, target, workshop.index, constraints=constraints)
+        text = _resolve(source.name, requirements, target, workshop, constraints)
     except RefusedError as error:
-        if not below:
-            raise
         raise LockError(
-            f"{source}: this can't be had with the versions of {(definition.parent or definition).name}, which stay as "
-            f"they are: {error}"
+            f"{source}: this can't be had with the versions of {below.name}, which stay as they are: {error}"
         ) from error
-    there = {pin.name for pin in below}
-    return [Pin(p.name, p.version, p.sha256) for p in read_pylock(text, target, source.name) if p.name not in there]
+    names = {pin.name for pin in there}
+    return [pin for pin in _pins(text, target, source.name) if pin.name not in names]
+
+
+def _resolve(
+    source: str, requirements: Sequence[str], target: PythonTarget, workshop: Workshop, constraints: str = ""
+) -> str:
+    return resolve([(source, "\n".join(requirements) + "\n")], target, workshop.index, constraints=constraints)
+
+
+def _pins(text: str, target: PythonTarget, source: str) -> list[Pin]:
+    return [Pin(package.name, package.version, package.sha256) for package in read_pylock(text, target, source)]
 
 
 def locked_packages(pins: Sequence[Pin], file: Path, target: PythonTarget, workshop: Workshop) -> list[LockedPackage]:
