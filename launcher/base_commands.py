@@ -7,9 +7,10 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from base_images.assemble import CHANNEL, build_base, lock_base
-from base_images.definition import catalogue
+from base_images.assemble import CHANNEL, build_base
+from base_images.definition import catalogue, read_lock
 from base_images.identity import base_identity, base_repository
+from base_images.locking import lock_additions, lock_base
 from builder.base import load_base
 from registry_sync.copy import copy_image
 from registry_sync.errors import CasabinderError
@@ -17,7 +18,9 @@ from registry_sync.open_store import open_store
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Sequence
 
+    from base_images.definition import Pin
     from launcher.context import Context
 
 
@@ -32,7 +35,7 @@ def list_bases(context: Context, arguments: Namespace) -> int:
         rows.append(
             {
                 "name": name,
-                "python": definition.document.python,
+                "python": definition.python,
                 "title": definition.document.title,
                 "default": name == context.site.base,
                 "reference": f"{context.facility.registry}/{repository}:{identity}",
@@ -87,22 +90,26 @@ def show_base(context: Context, arguments: Namespace) -> int:
 
 
 def lock_bases(context: Context, arguments: Namespace) -> int:
-    """Resolve the requirements of bases anew and say what changed in their locks."""
+    """Resolve the requirements of bases anew, or those of the site's additions, and say what changed in the locks."""
+    if arguments.additions and not context.workshop.additions.packages:
+        raise CasabinderError("site.yaml adds no packages to bases: state some under `additions`")
     for name in arguments.names or sorted(catalogue(context.catalogues)):
         definition = context.definition(name)
-        before = {env: {pin.name: pin.version for pin in pins} for env, pins in definition.locks.items()}
+        if arguments.additions:
+            before = read_lock(context.workshop.additions.lock_file(name))
+            _say_changes(f"{name}, additions", before, lock_additions(definition, context.workshop))
+            continue
         for environment, pins in lock_base(definition, context.workshop).items():
-            after = {pin.name: pin.version for pin in pins}
-            old = before[environment]
-            changes = [
-                f"{package} {old.get(package, '(new)')} -> {after.get(package, '(gone)')}"
-                for package in sorted({*old, *after})
-                if old.get(package) != after.get(package)
-            ]
-            print(f"{name}, {environment}: {len(after)} packages, {len(changes)} changed")
-            for change in changes:
-                print(f"  {change}")
+            _say_changes(f"{name}, {environment}", definition.locks[environment], pins)
     return 0
+
+
+def _say_changes(what: str, before: Sequence[Pin], now: Sequence[Pin]) -> None:
+    old, new = ({pin.name: pin.version for pin in pins} for pins in (before, now))
+    changed = [package for package in sorted({*old, *new}) if old.get(package) != new.get(package)]
+    print(f"{what}: {len(new)} packages, {len(changed)} changed")
+    for package in changed:
+        print(f"  {package} {old.get(package, '(new)')} -> {new.get(package, '(gone)')}")
 
 
 def build_bases(context: Context, arguments: Namespace) -> int:

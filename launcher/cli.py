@@ -184,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(load=_base("show_base"))
     lock = bases.add_parser("lock", help="resolve a definition's requirements anew", parents=[common])
     lock.add_argument("names", nargs="*", metavar="NAME", help="default: all of the catalogue")
+    lock.add_argument("--additions", action="store_true", help="lock the packages that site.yaml adds to them instead")
     lock.set_defaults(load=_base("lock_bases"))
     making = bases.add_parser("build", help="make bases and push them to the registry", parents=[common])
     making.add_argument("names", nargs="*", metavar="NAME", help="default: the site's default base")

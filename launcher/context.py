@@ -65,7 +65,8 @@ class Context:
         """Return the base that was named, or all that the facility offers, its default first."""
         if stated:
             return Bases((self._offer(stated),), stated=True)
-        others = [name for name in sorted(catalogue(self.catalogues)) if name != self.site.base]
+        others = [name for name in catalogue(self.catalogues) if name != self.site.base]
+        others.sort(key=lambda name: (self.definition(name).cuda is not None, name))  # nobody gets CUDA unasked
         return Bases(tuple(self._offer(name) for name in (self.site.base, *others)))
 
     def _offer(self, name: str) -> BaseOffer:
@@ -74,7 +75,7 @@ class Context:
             definition = self.definition(name)
             repository = base_repository(self.facility.prefix, name)
             choice = BaseChoice(self.facility.registry, repository, base_identity(definition, self.workshop))
-            return BaseOffer(name, definition.document.python, choice)
+            return BaseOffer(name, definition.python, choice)
         if "/" not in name:
             known = ", ".join(sorted(catalogue(self.catalogues)))
             raise CasabinderError(f"there is no base {name!r}; the catalogue has {known}, or give an image reference")
@@ -105,7 +106,7 @@ def open_context(site_file: Path | None = None, registry: str | None = None) -> 
     if site.signing is not None:
         facility = replace(facility, signer=Signer(site.signing.key, site.signing.password))
     facility = replace(facility, fetching=Fetching(**site.repositories.model_dump(), ca_bundle=bundle))
-    return Context(site, facility, Workshop(cache=cache, index=index, certificates=site.ca_certificates))
+    return Context(site, facility, Workshop(cache, index, site.additions.on_bases(site.ca_certificates)))
 
 
 def _limits(stated: Containers) -> ContainerLimits:

@@ -63,6 +63,12 @@ def test_a_token_is_for_the_host_of_the_repository(tmp_path: Path) -> None:
             context.with_token(token, context.repository(other, "HEAD", ""))
 
 
+def test_bases_with_cuda_are_offered_last(tmp_path: Path) -> None:
+    offers = open_context(registry=f"oci:{tmp_path / 'images'}").bases().offers
+    assert offers[0].name == "coffea-py313"
+    assert offers[-1].name == "coffea-cuda-py313"
+
+
 def test_a_base_elsewhere_has_a_store_of_its_own(tmp_path: Path) -> None:
     context = open_context(registry=f"oci:{tmp_path / 'images'}")
     choice = context.bases("127.0.0.1:1/group/base:v1").offers[0].choice
@@ -73,7 +79,7 @@ def test_a_base_elsewhere_has_a_store_of_its_own(tmp_path: Path) -> None:
 
 def test_an_unknown_base_is_answered_with_the_catalogue(tmp_path: Path) -> None:
     context = open_context(registry=f"oci:{tmp_path / 'images'}")
-    with pytest.raises(CasabinderError, match="no base 'coffee'; the catalogue has coffea-py311, coffea-py313"):
+    with pytest.raises(CasabinderError, match="no base 'coffee'; the catalogue has coffea-"):
         context.bases("coffee")
 
 
@@ -85,7 +91,7 @@ def test_certificates_of_the_site_are_added_to_the_systems(tmp_path: Path) -> No
     bundle = context.facility.index.ca_bundle
     assert bundle is not None
     assert bundle.read_text().endswith(CERTIFICATE)
-    assert context.workshop.certificates == (tmp_path / "ca.pem",)
+    assert context.workshop.additions.certificates == (tmp_path / "ca.pem",)
 
 
 def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
