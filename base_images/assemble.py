@@ -279,7 +279,7 @@ def _installed(package: LockedPackage, requires: Sequence[str], requires_python:
 def _settings(definition: Definition) -> ImageSettings:
     return ImageSettings(
         environment=image_files.environment(definition.document.environment),
-        labels={"org.casabinder.base": definition.name},
+        labels=definition.document.image_labels,
         entrypoint=("/usr/bin/tini", "-g", "--", "/usr/local/bin/casabinder-entrypoint"),
         command=("jupyter-lab", "--ip=0.0.0.0", "--port=8888", "--no-browser"),
         working_directory=image_files.REPO_DIR,

@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from builder.cuda import CUDA, CUDA_DRIVER
 from builder.documents import read_document
 from builder.layers.layer import RECIPE
+from builder.package_pattern import PackagePattern
 from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json, sha256_digest
 
@@ -41,6 +43,8 @@ _LOCK_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;]+) --hash
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
 DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)?$")]
+
+Minor = Annotated[str, StringConstraints(pattern=r"^\d{1,2}\.\d{1,2}$")]
 
 
 class _Strict(BaseModel):
@@ -64,8 +68,15 @@ class StartingImage(_Strict):
     interpreter: str = "/usr/bin/python3"
 
 
+class Cuda(_Strict):
+    """The version of CUDA that the packages were built for, and the least one that a node's driver must support."""
+
+    version: Minor
+    driver: Minor
+
+
 class BaseDocument(_Strict):
-    """``base.yaml``."""
+    """``base.yaml``. ``chosen_for`` are the packages that bring a repository here (:mod:`builder.package_pattern`)."""
 
     name: Name
     title: str
@@ -76,12 +87,29 @@ class BaseDocument(_Strict):
     start: StartingImage | None = None
     environment: dict[str, str] = Field(default_factory=dict)
     protected: tuple[Name, ...] = ()
+    cuda: Cuda | None = None
+    chosen_for: tuple[str, ...] = ()
+
+    @field_validator("chosen_for")
+    @classmethod
+    def _patterns(cls, chosen_for: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            tuple(map(PackagePattern.parse, chosen_for))
+        except CasabinderError as error:
+            raise ValueError(str(error)) from error
+        return chosen_for
 
     @model_validator(mode="after")
     def _one_beginning(self) -> BaseDocument:
         if (self.rootfs is None) == (self.start is None):
             raise ValueError("give either `rootfs` or `start`")
         return self
+
+    @property
+    def image_labels(self) -> dict[str, str]:
+        """The labels of the image."""
+        cuda = {CUDA: self.cuda.version, CUDA_DRIVER: self.cuda.driver} if self.cuda else {}
+        return {**cuda, "org.casabinder.base": self.name}
 
 
 @dataclass(frozen=True)
@@ -106,6 +134,11 @@ class Definition:
     def name(self) -> str:
         """The name users choose it by."""
         return self.document.name
+
+    @property
+    def cuda(self) -> Cuda | None:
+        """What the image needs of a node's GPU; ``None`` for images without CUDA."""
+        return self.document.cuda
 
     def identity(self, *inputs: str) -> str:
         """Return 12 hex digits that name the image this definition makes, given what else goes in (``inputs``)."""

@@ -12,13 +12,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from builder.cuda import CUDA, CUDA_DRIVER
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CUDA = "org.casabinder.cuda"
-CUDA_DRIVER = "org.casabinder.cuda-driver"
 _VERSION = re.compile(r"\d{1,2}\.\d{1,2}")
 
 
