@@ -16,7 +16,7 @@ from launcher import docker
 from launcher.container import LaunchOptions
 from launcher.notebook_client import NotebookClient, NotebookError
 from registry_sync.errors import CasabinderError
-from tests.testbed.launching import build_repository, engine_answers, kernel_of, open_facility
+from tests.testbed.launching import build_repository, engine_answers, engine_has_gpus, kernel_of, open_facility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,6 +252,14 @@ def test_a_port_that_is_taken_is_named(record: ImageRecord, cache: Path, server:
         with pytest.raises(CasabinderError, match=f"port {port} of this machine is taken"):
             docker.launch(record, LaunchOptions(workers=0, port=port), cache, print)
     assert [one.name for one in docker.servers(cache)] == [server.name]
+
+
+@pytest.mark.skipif(engine_has_gpus(), reason="Docker can give containers GPUs here")
+def test_a_gpu_that_docker_can_not_give_is_said_in_one_sentence(record: ImageRecord, cache: Path) -> None:
+    before = [one.name for one in docker.servers(cache)]
+    with pytest.raises(CasabinderError, match="Docker can't give the server a GPU here: this machine needs NVIDIA's"):
+        docker.launch(record, LaunchOptions(workers=0, gpus=1), cache, print)
+    assert [one.name for one in docker.servers(cache)] == before
 
 
 def test_a_name_that_is_not_there_lists_those_that_are(server: Server, cache: Path) -> None:
