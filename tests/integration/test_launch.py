@@ -165,6 +165,19 @@ print(client.scheduler.address.split(":")[0], identity(), set(client.run(identit
     assert output.stdout == f"tls {(record.env_id, 42)} {{{(record.env_id, 42)}}} somewhere\n"
 
 
+@pytest.mark.skipif(engine_has_gpus(), reason="Docker can give containers GPUs here")
+def test_the_first_use_of_cuda_says_in_one_sentence_what_is_missing(server: Server) -> None:
+    with kernel_of(server) as kernel:
+        output = kernel.run("from numba import cuda; cuda.current_context()")
+        other = kernel.run("1 / 0")
+    assert output.error.startswith("CudaSupportError")
+    assert output.traceback.endswith(
+        "casabinder: this notebook server has no GPU that CUDA can use, since there is no NVIDIA driver (libcuda.so.1 is "
+        "not found): ask whoever runs this site for servers with GPUs, or compute on Dask workers that have them"
+    )
+    assert "casabinder" not in other.traceback
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_worker_of_another_image_is_refused_with_a_sentence(
     server: Server, record: ImageRecord, other_record: ImageRecord, *, told: bool
