@@ -172,8 +172,8 @@ def test_the_first_use_of_cuda_says_in_one_sentence_what_is_missing(server: Serv
         other = kernel.run("1 / 0")
     assert output.error.startswith("CudaSupportError")
     assert output.traceback.endswith(
-        "casabinder: this notebook server has no GPU that CUDA can use, since there is no NVIDIA driver (libcuda.so.1 is "
-        "not found): ask whoever runs this site for servers with GPUs, or compute on Dask workers that have them"
+        "casabinder: this notebook server has no GPU that CUDA can use, since there is no NVIDIA driver (libcuda.so.1 "
+        "is not found): ask whoever runs this site for servers with GPUs, or compute on Dask workers that have them"
     )
     assert "casabinder" not in other.traceback
 
