@@ -119,7 +119,7 @@ def read_provenance(raw: bytes) -> Provenance:
             raise ValueError("buildType")
         fields = dict(statement["predicate"]["buildDefinition"]["internalParameters"]["inputs"])
         for name in ("requirements", "constraints", "pins", "sources"):
-            fields[name] = tuple((str(line), str(source)) for line, source in fields[name])
+            fields[name] = tuple((str(line), str(source)) for line, source in fields.get(name, ()))
         fields["editables"] = tuple(_editable(entry) for entry in fields["editables"])
         return Provenance(BuildInputs(**fields), statement)
     except (KeyError, TypeError, ValueError) as error:

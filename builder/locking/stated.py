@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -82,6 +83,7 @@ def read_stated_lock(text: str, target: PythonTarget, file: str, base_name: str)
     return LockContents(tuple(sorted(packages.values())), tuple(sources[name] for name in sorted(sources)), allowed)
 
 
+@lru_cache(maxsize=4)  # a build looks at its lock once for every base that it may take
 def stated_pins(lock: StatedLock) -> tuple[StatedRequirement, ...]:
     """Return what a repository's lock fixes, as ``name==version``, with a marker where it is not for every Python.
 
