@@ -23,10 +23,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from builder.cuda import CUDA, CUDA_DRIVER
 from builder.documents import read_document
 from builder.layers.layer import RECIPE
+from builder.package_pattern import PackagePattern
 from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json, sha256_digest
 
@@ -38,8 +40,6 @@ ENVIRONMENTS = ("server", "analysis")
 ASSEMBLY = 4
 """The version of how a base is assembled from its definition; it is part of every base's identity."""
 
-CUDA = "org.casabinder.cuda"
-CUDA_DRIVER = "org.casabinder.cuda-driver"
 
 _LOCK_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;]+) --hash=sha256:(?P<sha256>[0-9a-f]{64})")
 
@@ -79,7 +79,7 @@ class Cuda(_Strict):
 
 
 class BaseDocument(_Strict):
-    """``base.yaml``."""
+    """``base.yaml``. ``chosen_for`` are the packages that bring a repository here (:mod:`builder.package_pattern`)."""
 
     name: Name
     title: str
@@ -93,6 +93,16 @@ class BaseDocument(_Strict):
     protected: tuple[Name, ...] = ()
     labels: dict[Label, str] = Field(default_factory=dict)
     cuda: Cuda | None = None
+    chosen_for: tuple[str, ...] = ()
+
+    @field_validator("chosen_for")
+    @classmethod
+    def _patterns(cls, chosen_for: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            tuple(map(PackagePattern.parse, chosen_for))
+        except CasabinderError as error:
+            raise ValueError(str(error)) from error
+        return chosen_for
 
     @model_validator(mode="after")
     def _one_beginning(self) -> BaseDocument:

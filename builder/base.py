@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from builder.attachments.attach import TITLE, Artifact, Blob, attach
+from builder.cuda import CUDA
 from builder.layers.bytecode import Interpreter
 from builder.layers.wheel import InstallTarget
 from builder.locking.pylock import LockedPackage
@@ -132,6 +133,11 @@ class Base:
     def digest(self) -> str:
         """The manifest digest: the base's identity."""
         return self.manifest.digest
+
+    @property
+    def cuda(self) -> str:
+        """The version of CUDA that its packages were built for; empty without."""
+        return str((self.config.get("config", {}).get("Labels") or {}).get(CUDA, ""))
 
     @property
     def install_target(self) -> InstallTarget:

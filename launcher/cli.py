@@ -84,7 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         "--cpus", type=float, metavar="N", help="processors for server and workers (default: the site's)"
     )
     launch.add_argument("--memory", metavar="SIZE", help="memory for server and workers, as 4G (default: the site's)")
-    launch.add_argument("--gpus", type=_count, metavar="N", help="GPUs of each worker in a pool (default: the image's)")
+    launch.add_argument(
+        "--gpus",
+        type=_count,
+        metavar="N",
+        help="GPUs of each worker in a pool (default: the image's); 0: none for the server either",
+    )
     launch.add_argument("--port", type=int, metavar="PORT", help="port on this machine (default: any free one)")
     for what in ("token", "proxy"):
         launch.add_argument(

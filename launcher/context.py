@@ -16,6 +16,7 @@ from builder.attachments.signature import Signer
 from builder.container.engine import ContainerLimits
 from builder.facility import BaseChoice, BaseOffer, Bases, Facility
 from builder.locking.resolver import PackageIndex
+from builder.package_pattern import PackagePattern
 from builder.providers.known import named_by
 from builder.repository.fetching import Fetching, GitCredentials
 from launcher.container import parse_memory
@@ -65,8 +66,7 @@ class Context:
         """Return the base that was named, or all that the facility offers, its default first."""
         if stated:
             return Bases((self._offer(stated),), stated=True)
-        others = [name for name in catalogue(self.catalogues) if name != self.site.base]
-        others.sort(key=lambda name: (self.definition(name).cuda is not None, name))  # nobody gets CUDA unasked
+        others = [name for name in sorted(catalogue(self.catalogues)) if name != self.site.base]
         return Bases(tuple(self._offer(name) for name in (self.site.base, *others)))
 
     def _offer(self, name: str) -> BaseOffer:
@@ -75,7 +75,8 @@ class Context:
             definition = self.definition(name)
             repository = base_repository(self.facility.prefix, name)
             choice = BaseChoice(self.facility.registry, repository, base_identity(definition, self.workshop))
-            return BaseOffer(name, definition.python, choice)
+            made_for = tuple(map(PackagePattern.parse, definition.document.chosen_for))
+            return BaseOffer(name, definition.python, choice, made_for, cuda=definition.cuda is not None)
         if "/" not in name:
             known = ", ".join(sorted(catalogue(self.catalogues)))
             raise CasabinderError(f"there is no base {name!r}; the catalogue has {known}, or give an image reference")

@@ -28,11 +28,12 @@ class _Strict(BaseModel):
 
 
 class Limits(_Strict):
-    """What one notebook server may use, its local Dask workers included."""
+    """What one notebook server may use, its local Dask workers included; one for CUDA gets so many ``gpus``."""
 
     cpus: float = Field(default=2.0, gt=0)
     memory: Memory = "4G"
     workers: int = Field(default=4, ge=0)
+    gpus: int = Field(default=0, ge=0)
 
 
 class Containers(_Strict):

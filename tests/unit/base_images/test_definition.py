@@ -154,3 +154,17 @@ def test_a_missing_file(tmp_path: Path) -> None:
     (directory / "analysis.in").unlink()
     with pytest.raises(CasabinderError, match=r"analysis.in is missing"):
         read_definition(directory)
+
+
+def test_whom_a_base_is_for(tmp_path: Path) -> None:
+    text = f"{DOCUMENT}chosen_for: ['coffea<1']\ncuda: {{version: '12.9', driver: '12.0'}}\n"
+    definition = read_definition(written(tmp_path / "1", base_yaml=text))
+    assert definition.document.chosen_for == ("coffea<1",)
+    assert definition.document.image_labels == {
+        "org.casabinder.base": "mine",
+        "org.casabinder.cuda": "12.9",
+        "org.casabinder.cuda-driver": "12.0",
+    }
+    assert definition.identity() != read_definition(written(tmp_path / "2")).identity()
+    with pytest.raises(CasabinderError, match=r"base.yaml: chosen_for: .*'Coffea 0.7' is no pattern of packages"):
+        read_definition(written(tmp_path / "3", base_yaml=f"{DOCUMENT}chosen_for: [Coffea 0.7]\n"))

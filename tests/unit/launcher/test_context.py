@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from base_images.identity import base_identity
+from builder.package_pattern import PackagePattern
 from launcher.context import open_context
 from registry_sync.errors import CasabinderError
 
@@ -63,10 +64,19 @@ def test_a_token_is_for_the_host_of_the_repository(tmp_path: Path) -> None:
             context.with_token(token, context.repository(other, "HEAD", ""))
 
 
-def test_bases_with_cuda_are_offered_last(tmp_path: Path) -> None:
-    offers = open_context(registry=f"oci:{tmp_path / 'images'}").bases().offers
-    assert offers[0].name == "coffea-py313"
-    assert offers[-1].name == "coffea-cuda-py313"
+def test_what_a_base_is_for_comes_from_its_definition(tmp_path: Path) -> None:
+    directory = tmp_path / "bases" / "mine"
+    directory.mkdir(parents=True)
+    document = "name: mine\ntitle: Mine\npython: '3.13'\nrootfs: {suite: trixie, packages: [git]}\n"
+    document += "chosen_for: ['coffea<1']\ncuda: {version: '12.9', driver: '12.0'}\n"
+    (directory / "base.yaml").write_text(document)
+    for environment in ("server", "analysis"):
+        (directory / f"{environment}.in").write_text("numpy\n")
+    (tmp_path / "site.yaml").write_text("catalogues: [bases]\n")
+    offers = open_context(tmp_path / "site.yaml", registry=f"oci:{tmp_path / 'images'}").bases().offers
+    (mine,) = (offer for offer in offers if offer.name == "mine")
+    assert (mine.chosen_for, mine.cuda) == ((PackagePattern.parse("coffea<1"),), True)
+    assert not offers[0].special
 
 
 def test_a_base_elsewhere_has_a_store_of_its_own(tmp_path: Path) -> None:
