@@ -81,13 +81,15 @@ def build_base(
     prefix: str,
     *,
     refresh: bool = False,
+    on_trial: bool = False,
     say: Say = lambda _: None,
 ) -> BaseRecord:
     """Make the base of ``definition`` and push it, unless the store has it already.
 
     ``refresh`` fetches Debian anew and builds even if the base is there. The image gets three tags: its identity, which
     a refresh moves; the identity with 8 digits of the digest, which never moves; and :data:`CHANNEL`, which names the
-    newest. Raises :class:`CasabinderError`.
+    newest. ``on_trial`` it gets only the one that never moves: the others are the caller's to set with
+    :func:`accept_base`. Raises :class:`CasabinderError`.
     """
     identity = base_identity(definition, workshop)
     repository = base_repository(prefix, definition.name)
@@ -104,11 +106,22 @@ def build_base(
     with ExitStack() as stores:
         begun = _begin(definition, workshop, stores, refresh=refresh, say=say)
         image = _build(definition, workshop, store, repository, begun, say)
-    put_image(store, repository, image, (f"{identity}-{image.digest[7:15]}", identity, CHANNEL))
+    put_image(store, repository, image, (f"{identity}-{image.digest[7:15]}",))
     size = sum(layer.size for layer in image.manifest.layers)
-    return BaseRecord(
+    record = BaseRecord(
         definition.name, reference, image.digest, identity, cached=False, layers=len(image.manifest.layers), bytes=size
     )
+    if not on_trial:
+        accept_base(record, store, prefix)
+    return record
+
+
+def accept_base(record: BaseRecord, store: Store, prefix: str) -> None:
+    """Set the tags of a base that move: builds without a channel take it from now on."""
+    repository = base_repository(prefix, record.name)
+    manifest = store.get_manifest(repository, record.digest)
+    for tag in (record.identity, CHANNEL):
+        store.put_manifest(repository, tag, manifest)
 
 
 def _build(

@@ -72,7 +72,7 @@ def test_tests_of_the_repository_are_all_that_is_run(tmp_path: Path) -> None:
 
 def run_inside(directory: Path, **plan: object) -> list[str]:
     """Run the program as a container does, with this Python."""
-    whole = {"packages": [], "notebooks": [], "tests": "", **plan}
+    whole = {"packages": [], "notebooks": [], "tests": "", "left_out": [], **plan}
     done = subprocess.run(
         [sys.executable, "-", json.dumps(whole)],
         input=Path(inside_image.__file__).read_bytes(),
