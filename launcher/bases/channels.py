@@ -41,15 +41,15 @@ class ChannelMemory:
         file, now = self._file(repository, tag), self._clock()
         try:
             known = json.loads(file.read_bytes())
-            if known["digest"] and (is_release_tag(tag) or 0 <= now - known["at"] < FRESH_SECONDS):
+            if 0 <= now - known["at"] < FRESH_SECONDS or (known["digest"] and is_release_tag(tag)):
                 return str(known["digest"])
         except (OSError, ValueError, KeyError, TypeError):
             pass
         there = self._store.head_manifest(repository, tag)
-        if there is None:
-            return ""
-        write_atomically(file, canonical_json({"at": now, "digest": there.digest}))
-        return there.digest
+        digest = there.digest if there else ""
+        if digest or tag in CHANNELS:  # of the tags that there are not, anybody may ask for any number
+            write_atomically(file, canonical_json({"at": now, "digest": digest}))
+        return digest
 
     def forget(self, repository: str) -> None:
         """Ask the registry again of a base's channels."""

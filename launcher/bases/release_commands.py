@@ -26,12 +26,14 @@ def release_bases(context: Context, arguments: Namespace) -> int:
     if arguments.again and not arguments.source:
         raise CasabinderError("--test-again is for --from: an image that was not released before is always tried")
     done = []
-    for name in arguments.names or [context.site.base]:
-        releases = Releases(context, name, lambda text, name=name: _say(name, text))  # type: ignore[misc]
-        if arguments.source:
-            one = releases.promote(arguments.source, arguments.channel, again=arguments.again, address=address)
-        else:
-            one = releases.release(arguments.channel, refresh=arguments.refresh, address=address)
+    names = arguments.names or [context.site.base]
+    for name in names:
+        try:
+            one = _released(context, name, arguments, address)
+        except CasabinderError as error:
+            if len(names) == 1:
+                raise
+            one = Released(name, arguments.channel, faults=(str(error),))  # the others may work
         done.append(one)
         for fault in one.faults:
             print(f"casabinder: {name}: {fault}", file=sys.stderr)
@@ -40,6 +42,13 @@ def release_bases(context: Context, arguments: Namespace) -> int:
     if arguments.json:
         print(json.dumps([one.to_json() for one in done], indent=2))
     return 1 if any(one.faults for one in done) else 0
+
+
+def _released(context: Context, name: str, arguments: Namespace, address: str) -> Released:
+    releases = Releases(context, name, lambda text: _say(name, text))
+    if arguments.source:
+        return releases.promote(arguments.source, arguments.channel, again=arguments.again, address=address)
+    return releases.release(arguments.channel, refresh=arguments.refresh, address=address)
 
 
 def roll_back_base(context: Context, arguments: Namespace) -> int:
@@ -89,7 +98,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 def _sentence(one: Released) -> str:
     if one.faults:
         what = f"{one.tag} fails its smoke test" if one.tag else "not released"
-        return f"{one.name}: {what} ({one.smoke_test}); no tag was set or moved"
+        return f"{one.name}: {what}{f' ({one.smoke_test})' if one.smoke_test else ''}; no tag was set or moved"
     moved = f"{one.channel} names it" if one.before != one.tag else f"{one.channel} named it already"
     instead = f", and {one.before} no longer" if one.before not in ("", one.tag) else ""
     made = f"released ({one.changes}; {one.smoke_test})" if one.new else "was released before"
