@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class BaseRecord:
-    """What `casabinder base build` made or found."""
+    """What `casabinder base build` made or found.
+
+    ``accepted`` are repository, digest and tag of what builds take from now on: of the image, and of those below it
+    that were made for it.
+    """
 
     name: str
     reference: str
@@ -63,6 +67,13 @@ class BaseRecord:
     cached: bool
     layers: int = 0
     bytes: int = 0
+    accepted: tuple[tuple[str, str, str], ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """Return what people are told of it as a JSON object."""
+        document = asdict(self)
+        del document["accepted"]
+        return document
 
 
 def build_base(
@@ -73,27 +84,40 @@ def build_base(
     prefix: str,
     *,
     refresh: bool = False,
+    on_trial: bool = False,
     say: Say = lambda _: None,
 ) -> BaseRecord:
     """Make the base of ``definition`` and push it, unless the store has it already; what it extends is made first.
 
     ``refresh`` fetches Debian anew and builds even if the base is there. The image gets three tags: its identity, which
     a refresh moves; the identity with 8 digits of the digest, which never moves; and :data:`CHANNEL`, which names the
-    newest. Raises :class:`CasabinderError`.
+    newest. ``on_trial`` it gets only the one that never moves: the others are the caller's to set with
+    :func:`accept_base`. Raises :class:`CasabinderError`.
     """
     house = storeys(definition, workshop)
     top = house[-1]
-    reference = f"{registry}/{base_repository(prefix, top.name)}:{top.identity}"
+    repository = base_repository(prefix, top.name)
+    record = BaseRecord(top.name, f"{registry}/{repository}:{top.identity}", "", top.identity, cached=True)
     there = None if refresh else _standing(house, store, prefix)
     if there is not None:
-        return BaseRecord(top.name, reference, there.digest, top.identity, cached=True)
+        return replace(record, digest=there.digest, accepted=((repository, there.digest, CHANNEL),))
     _check_locks(house)
-    yard = _Yard(workshop, store, registry, prefix, refresh, say)
+    yard = _Yard(workshop, store, registry, prefix, refresh, say, [])
     base = yard.raised(house)
-    size = sum(layer.size for layer in base.manifest.layers)
-    return BaseRecord(
-        top.name, reference, base.digest, top.identity, cached=False, layers=len(base.manifest.layers), bytes=size
+    layers = base.manifest.layers
+    record = replace(
+        record, digest=base.digest, cached=False, layers=len(layers), bytes=sum(one.size for one in layers)
     )
+    record = replace(record, accepted=tuple(yard.moving))
+    if not on_trial:
+        accept_base(record, store)
+    return record
+
+
+def accept_base(record: BaseRecord, store: Store) -> None:
+    """Set the tags that move: builds without a channel take the base, and what was made for it, from now on."""
+    for repository, digest, tag in record.accepted:
+        store.put_manifest(repository, tag, store.get_manifest(repository, digest))
 
 
 def _standing(house: Sequence[Storey], store: Store, prefix: str) -> Descriptor | None:
@@ -130,18 +154,23 @@ class _Yard:
     prefix: str
     refresh: bool
     say: Say
+    moving: list[tuple[str, str, str]]
+    """Repository, digest and tag of what is to be set when all are made."""
 
     def raised(self, house: Sequence[Storey]) -> Base:
         """Return the topmost image of ``house``, after making those that are not there, the lowest first."""
         storey, store = house[-1], self.store
-        repository = base_repository(self.prefix, storey.name)
+        repository, tag = base_repository(self.prefix, storey.name), storey.identity
         below = self.raised(house[:-1]) if len(house) > 1 else None
-        there = not self.refresh and store.head_manifest(repository, storey.identity) is not None
+        there = not self.refresh and store.head_manifest(repository, tag) is not None
         if not there or (below is not None and not _is_on(store, repository, storey, below.digest)):
             image = self._made(storey, below, repository)
-            tags = (f"{storey.identity}-{image.digest[7:15]}", storey.identity, *((CHANNEL,) if storey.final else ()))
-            put_image(store, repository, image, tags)
-        return load_base(store, self.registry, repository, storey.identity, self.workshop.cache)
+            self.moving.append((repository, image.digest, storey.identity))
+            if storey.final:
+                self.moving.append((repository, image.digest, CHANNEL))
+            tag = f"{storey.identity}-{image.digest[7:15]}"
+            put_image(store, repository, image, (tag,))
+        return load_base(store, self.registry, repository, tag, self.workshop.cache)
 
     def _made(self, storey: Storey, below: Base | None, repository: str) -> Image:
         if below is not None and storey.addition is not None:

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher.ci.arguments import add_arguments
 from registry_sync.errors import CasabinderError
@@ -200,6 +200,8 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("target", metavar="HOST/PREFIX", help="the other registry, or oci:DIRECTORY")
     push.set_defaults(load=_base("push_base"))
 
+    _add_releases(bases, common)
+
     site = commands.add_parser("site", help="check the site's configuration, print its schema")
     sites = site.add_subparsers(dest="site_command", required=True, metavar="COMMAND")
     check = sites.add_parser("check", help="say whether site.yaml can be used", parents=[_configured()])
@@ -207,6 +209,39 @@ def _parser() -> argparse.ArgumentParser:
     schema = sites.add_parser("schema", help="print the JSON schema of site.yaml", parents=[_configured()])
     schema.set_defaults(load=_site("print_schema"), registry=None)
     return parser
+
+
+def _add_releases(bases: Any, common: argparse.ArgumentParser) -> None:
+    releasing = bases.add_parser(
+        "release", help="build and try bases, give them the tag of the day, have a channel name them", parents=[common]
+    )
+    releasing.add_argument("names", nargs="*", metavar="NAME", help="default: the site's default base")
+    _add_channel(releasing, default="edge")
+    releasing.add_argument("--refresh", action="store_true", help="take Debian's packages of today")
+    releasing.add_argument(
+        "--from", dest="source", default="", metavar="CHANNEL|TAG", help="build nothing: name what this names"
+    )
+    releasing.add_argument("--test-again", dest="again", action="store_true", help="with --from: try it once more")
+    releasing.add_argument("--xrootd", default="", metavar="URL", help="a file that everybody may read, to be read")
+    releasing.set_defaults(load=_release("release_bases"))
+    back = bases.add_parser("rollback", help="have a channel name the release before", parents=[common])
+    back.add_argument("name", metavar="NAME")
+    _add_channel(back)
+    back.add_argument("--to", default="", metavar="TAG", help="the release of this tag instead")
+    back.set_defaults(load=_release("roll_back_base"))
+    listing = bases.add_parser("releases", help="list releases, their channels and what changed", parents=[common])
+    listing.add_argument("name", nargs="?", metavar="NAME", help="default: all of the catalogue")
+    listing.set_defaults(load=_release("list_releases"))
+
+
+def _add_channel(command: argparse.ArgumentParser, default: str | None = None) -> None:
+    command.add_argument(
+        "--channel",
+        choices=("edge", "stable"),
+        default=default,
+        required=default is None,
+        help=f"the channel to be moved{f' (default: {default})' if default else ''}",
+    )
 
 
 def _configured() -> argparse.ArgumentParser:
@@ -366,6 +401,15 @@ def _base(name: str) -> Callable[[], Command]:
         from launcher import base_commands
 
         return getattr(base_commands, name)  # type: ignore[no-any-return]
+
+    return load
+
+
+def _release(name: str) -> Callable[[], Command]:
+    def load() -> Command:
+        from launcher.bases import release_commands
+
+        return getattr(release_commands, name)  # type: ignore[no-any-return]
 
     return load
 

@@ -19,6 +19,7 @@ from launcher.pools.image_source import check_pattern
 from launcher.settings import plain_environment
 from registry_sync.errors import CasabinderError
 
+Channel = Literal["edge", "stable"]
 Exposure = Literal["host-port", "pod-ip", "sni"]
 Memory = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B?$")]
 
@@ -307,6 +308,7 @@ class Site(_Strict):
 
     registry: str = "127.0.0.1:5000/casabinder"
     base: str = "coffea-py313"
+    channel: Channel | None = None
     catalogues: tuple[Path, ...] = ()
     ca_certificates: tuple[Path, ...] = ()
     package_index: str | None = None

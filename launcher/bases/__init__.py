@@ -1,0 +1,1 @@
+"""Releases of facility bases: the smoke test, dated tags, channels, the way back."""
