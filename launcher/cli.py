@@ -165,10 +165,17 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("before", metavar="IMAGE")
     diff.add_argument("after", metavar="IMAGE")
     diff.set_defaults(load=_inspect("diff_images"))
-    rebase = commands.add_parser("rebase", help="put an image onto another base without building it", parents=[common])
-    rebase.add_argument("image", metavar="IMAGE")
+    rebase = commands.add_parser("rebase", help="put images onto another base without building them", parents=[common])
+    rebase.add_argument("images", nargs="*", metavar="IMAGE", help="one image; with --all repositories, if not all")
     rebase.add_argument("--base", required=True, metavar="NAME", help="a base of the catalogue, or an image reference")
-    rebase.set_defaults(load=_inspect("rebase_image"))
+    rebase.add_argument("--all", action="store_true", help="every image in use that is on another image of that base")
+    rebase.add_argument("--dry-run", action="store_true", help="with --all: say what would become of each")
+    rebase.add_argument("--since", default="", metavar="DAY", help="with --all: only what was built since YYYY-MM-DD")
+    rebase.add_argument(
+        "--repositories", default="*", metavar="GLOB", help="with --all: names below the site's prefix (default: *)"
+    )
+    rebase.add_argument("--at-once", type=_count, default=4, metavar="N", help="repositories at once (default: 4)")
+    rebase.set_defaults(load=_rebase)
 
     unpack = commands.add_parser("unpack", help="unpack an image into a directory, for Apptainer", parents=[common])
     unpack.add_argument("image", metavar="IMAGE", help="HOST/NAME:TAG, HOST/NAME@DIGEST or oci:DIRECTORY:TAG")
@@ -353,6 +360,12 @@ def _inspect(name: str) -> Callable[[], Command]:
         return getattr(inspect_commands, name)  # type: ignore[no-any-return]
 
     return load
+
+
+def _rebase() -> Command:
+    from launcher.rebase_commands import rebase
+
+    return rebase
 
 
 def _base(name: str) -> Callable[[], Command]:

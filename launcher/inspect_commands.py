@@ -1,4 +1,4 @@
-"""``casabinder inspect``, ``diff``, ``verify`` and ``rebase``: what is known of images that are there."""
+"""``casabinder inspect``, ``diff`` and ``verify``: what is known of images that are there."""
 
 from __future__ import annotations
 
@@ -171,17 +171,3 @@ def verify_image(context: Context, arguments: Namespace) -> int:
             place = "the configuration" if layer.position < 0 else f"layer {layer.position} ({layer.what})"
             print(f"  {place}: {layer.stored or 'none'} is stored, and {layer.made or 'none'} came out")
     return 0 if found.passed else 1
-
-
-def rebase_image(context: Context, arguments: Namespace) -> int:
-    """Put an image onto another base without building it, and print the new record."""
-    from builder.rebase import rebase
-    from launcher.build_commands import print_record
-
-    choice = context.bases(arguments.base).offers[0].choice
-    record = rebase(arguments.image, choice, context.facility, bases=context.bases())
-    if arguments.json:
-        print(json.dumps(record.to_json(), indent=2))
-    else:
-        print_record(record)
-    return 0

@@ -1,0 +1,1 @@
+"""Facility bases kept fresh: their locks, their state, their releases."""
