@@ -24,6 +24,7 @@ from base_images.interpreter import take_interpreter
 from base_images.rootfs import build_rootfs
 from base_images.runtime_wheel import build_runtime_wheel
 from base_images.starting_image import read_start
+from base_images.upgrade import Upgrade, preferences, same_wheels
 from builder.base import InstalledEnvironment, InstalledPackage, Inventory, attach_inventory
 from builder.image import Image, ImageSettings, Parent, make_image
 from builder.layers.bytecode import Interpreter, identity
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 PREFIXES = {"server": image_files.SERVER_PREFIX, "analysis": image_files.ANALYSIS_PREFIX}
 LAYER_BUDGETS = {"server": 12, "analysis": 28}
 CHANNEL = "current"
+KEEP = Upgrade()
 
 Say = Callable[[str], None]
 
@@ -62,14 +64,23 @@ class BaseRecord:
     bytes: int = 0
 
 
-def lock_base(definition: Definition, workshop: Workshop) -> dict[str, list[Pin]]:
-    """Resolve a definition's requirements anew and write its committed locks; return them by environment."""
-    target = _stated_target(definition)
+def lock_base(
+    definition: Definition, workshop: Workshop, upgrade: Upgrade = KEEP, *, write: bool = True
+) -> dict[str, list[LockedPackage]]:
+    """Resolve a definition's requirements and write its committed locks; return them by environment.
+
+    Pins that the requirements still allow stay as they are, but for those that ``upgrade`` gives up. The locks are
+    written when all are resolved, or not at all.
+    """
+    target = stated_target(definition)
     locks = {}
     for name, requirements in definition.requirements.items():
-        text = resolve([(f"{name}.in", "\n".join(requirements) + "\n")], target, workshop.index)
-        locks[name] = [Pin(p.name, p.version, p.sha256) for p in read_pylock(text, target, f"{name}.in")]
-        write_lock(definition.directory, name, locks[name])
+        file, kept = f"{name}.in", upgrade.kept(definition.locks[name])
+        lines = "\n".join(requirements) + "\n"
+        text = resolve([(file, lines)], target, workshop.index, preferences=preferences(kept))
+        locks[name] = read_pylock(text, target, file, same_wheels(text, kept, file))
+    for name, packages in locks.items() if write else ():
+        write_lock(definition.directory, name, [Pin(p.name, p.version, p.sha256) for p in packages])
     return locks
 
 
@@ -228,14 +239,14 @@ def _begin(definition: Definition, workshop: Workshop, stores: ExitStack, *, ref
         (),
         origins,
         document.start.interpreter,
-        _stated_target(definition),
+        stated_target(definition),
         (),
         start.texts,
     )
 
 
-def _stated_target(definition: Definition) -> PythonTarget:
-    """The target as far as the definition tells; for a Debian suite, what that release has at least."""
+def stated_target(definition: Definition) -> PythonTarget:
+    """Return the target as far as the definition tells; for a Debian suite, what that release has at least."""
     document = definition.document
     if document.start is not None:
         return PythonTarget(document.python, document.start.python_full, document.start.glibc, document.machine)

@@ -1,4 +1,4 @@
-"""``casabinder base``: list, show, lock, build and push facility base images."""
+"""``casabinder base``: list, show, build and push facility base images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from base_images.assemble import CHANNEL, build_base, lock_base
+from base_images.assemble import CHANNEL, build_base
 from base_images.definition import catalogue
 from base_images.identity import base_identity, base_repository
 from builder.base import load_base
@@ -83,25 +83,6 @@ def show_base(context: Context, arguments: Namespace) -> int:
     asked = sorted({line.split("[")[0].strip().lower() for line in inventory.analysis.requirements} & set(by_name))
     for name in asked:
         print(f"    {by_name[name].name} {by_name[name].version}")
-    return 0
-
-
-def lock_bases(context: Context, arguments: Namespace) -> int:
-    """Resolve the requirements of bases anew and say what changed in their locks."""
-    for name in arguments.names or sorted(catalogue(context.catalogues)):
-        definition = context.definition(name)
-        before = {env: {pin.name: pin.version for pin in pins} for env, pins in definition.locks.items()}
-        for environment, pins in lock_base(definition, context.workshop).items():
-            after = {pin.name: pin.version for pin in pins}
-            old = before[environment]
-            changes = [
-                f"{package} {old.get(package, '(new)')} -> {after.get(package, '(gone)')}"
-                for package in sorted({*old, *after})
-                if old.get(package) != after.get(package)
-            ]
-            print(f"{name}, {environment}: {len(after)} packages, {len(changes)} changed")
-            for change in changes:
-                print(f"  {change}")
     return 0
 
 

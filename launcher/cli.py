@@ -189,9 +189,15 @@ def _parser() -> argparse.ArgumentParser:
     show = bases.add_parser("show", help="show what a base consists of", parents=[common])
     show.add_argument("name", metavar="NAME")
     show.set_defaults(load=_base("show_base"))
-    lock = bases.add_parser("lock", help="resolve a definition's requirements anew", parents=[common])
+    lock = bases.add_parser("lock", help="resolve requirements, say what changed in the locks", parents=[common])
     lock.add_argument("names", nargs="*", metavar="NAME", help="default: all of the catalogue")
-    lock.set_defaults(load=_base("lock_bases"))
+    lock.add_argument("--upgrade", action="store_true", help="take the newest of everything (default: keep what fits)")
+    lock.add_argument(
+        "--upgrade-package", action="append", default=[], metavar="PACKAGE", help="the newest of this one"
+    )
+    lock.add_argument("--dry-run", action="store_true", help="say what would change, and write nothing")
+    lock.add_argument("--exit-code", action="store_true", help="exit status 1 if anything changed")
+    lock.set_defaults(load=_upkeep("lock_bases"))
     making = bases.add_parser("build", help="make bases and push them to the registry", parents=[common])
     making.add_argument("names", nargs="*", metavar="NAME", help="default: the site's default base")
     making.add_argument("--refresh", action="store_true", help="take Debian's packages of today, build in any case")
@@ -366,6 +372,15 @@ def _rebase() -> Command:
     from launcher.rebase_commands import rebase
 
     return rebase
+
+
+def _upkeep(name: str) -> Callable[[], Command]:
+    def load() -> Command:
+        from launcher import base_upkeep_commands
+
+        return getattr(base_upkeep_commands, name)  # type: ignore[no-any-return]
+
+    return load
 
 
 def _base(name: str) -> Callable[[], Command]:
