@@ -31,7 +31,7 @@ from builder.rebase import OldBases, carry_out, plan_move, read_builds
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from builder.facility import Facility
     from builder.rebase import Builds, NewBase
@@ -78,11 +78,16 @@ class Wishes:
 
 @dataclass
 class _Used:
-    """The images in use of one repository: digests by alias, and the digest of each one's base."""
+    """The images in use of one repository: digests by alias, the digest of each one's base, and what was not readable.
+
+    ``settled`` are aliases that an image of this run was for, whatever became of it; an older one does not get them.
+    """
 
     repository: str
     aliases: dict[str, str] = field(default_factory=dict)
     bases: dict[str, str] = field(default_factory=dict)
+    faults: list[Outcome] = field(default_factory=list)
+    settled: set[str] = field(default_factory=set)
 
     def note(self, digest: str, base: str, aliases: Iterable[str]) -> None:
         """Note an image, its base and the aliases that point at it."""
@@ -109,14 +114,13 @@ def rebase_all(
     """
     names = wishes.repositories or below_prefix(facility.store.repositories(), facility.prefix)
     wanted = [name for name in names if fnmatchcase(_short(name, facility.prefix), wishes.pattern)]
-    by_name = {target.base.inventory.name: target for target in targets}
-    old_bases, lock, outcomes = OldBases(facility), threading.Lock(), list[Outcome]()
+    mover, lock, outcomes = _Mover(targets, facility, wishes), threading.Lock(), list[Outcome]()
     with ThreadPoolExecutor(at_once) as pool:
-        used = list(pool.map(lambda name: _images_in_use(name, facility), wanted))
-        total = sum(len(one.bases) for one in used)
+        used = list(pool.map(mover.images_in_use, wanted))
+        total = sum(len(one.bases) + len(one.faults) for one in used)
 
         def one(images: _Used) -> None:
-            for outcome in _move_images(images, by_name, old_bases, facility, wishes):
+            for outcome in mover.move_images(images):
                 with lock:
                     outcomes.append(outcome)
                     say(outcome, len(outcomes), total)
@@ -141,70 +145,85 @@ def _short(name: str, prefix: str) -> str:
     return name.removeprefix(f"{prefix}/") if prefix else name
 
 
-def _images_in_use(repository: str, facility: Facility) -> _Used:
-    used = _Used(repository)
-    for tag in facility.store.tags(repository):
-        if _ALIAS.fullmatch(tag):
-            manifest = facility.store.get_manifest(repository, tag)
-            used.note(manifest.digest, manifest.annotations.get(BASE_DIGEST, ""), [tag])
-    return used
+class _Mover:
+    """What one run moves images with."""
 
+    def __init__(self, targets: Sequence[NewBase], facility: Facility, wishes: Wishes) -> None:
+        self._targets = {target.base.inventory.name: target for target in targets}
+        self._new = {target.base.digest for target in targets}
+        self._facility = facility
+        self._wishes = wishes
+        self._old_bases = OldBases(facility)
 
-def _move_images(
-    used: _Used, targets: Mapping[str, NewBase], old_bases: OldBases, facility: Facility, wishes: Wishes
-) -> Iterator[Outcome]:
-    """Move the images of one repository, the newest first, and yield what became of each."""
-    behind: list[tuple[Location, Builds]] = []
-    new = {target.base.digest for target in targets.values()}
-    for digest, base in used.bases.items():
-        if base in new:
-            yield Outcome(used.repository, digest, "already")
-        elif not base:
-            yield Outcome(used.repository, digest, "left", "it has no base: it was made by its own Dockerfile")
-        else:
-            try:
-                manifest = facility.store.get_manifest(used.repository, digest)
-                location = Location(facility.store, facility.registry, used.repository, manifest)
-                behind.append((location, read_builds(location)))
-            except CasabinderError as error:
-                yield _fault(used.repository, digest, error)
-    behind.sort(key=lambda pair: pair[1].newest.created, reverse=True)
-    for location, builds in behind:
-        record = builds.newest
-        outcome = _move(location, builds, used, targets, old_bases, facility, wishes)
-        yield replace(outcome, repo=record.repo, commit=record.commit)
+    def images_in_use(self, repository: str) -> _Used:
+        """Return what commits' aliases point at in a repository."""
+        used, store = _Used(repository), self._facility.store
+        try:
+            for tag in store.tags(repository):
+                if _ALIAS.fullmatch(tag):
+                    manifest = store.get_manifest(repository, tag)
+                    used.note(manifest.digest, manifest.annotations.get(BASE_DIGEST, ""), [tag])
+        except CasabinderError as error:
+            used.faults.append(_fault(repository, "", error))
+        return used
 
+    def move_images(self, used: _Used) -> Iterator[Outcome]:
+        """Move the images of one repository, the newest first, and yield what became of each."""
+        yield from used.faults
+        behind: list[tuple[Location, Builds]] = []
+        for digest, base in used.bases.items():
+            if base in self._new:
+                yield Outcome(used.repository, digest, "already")
+            elif not base:
+                yield Outcome(used.repository, digest, "left", "it has no base: it was made by its own Dockerfile")
+            else:
+                try:
+                    behind.append(self._read(used.repository, digest))
+                except CasabinderError as error:
+                    yield _fault(used.repository, digest, error)
+        behind.sort(key=lambda pair: pair[1].newest.created, reverse=True)
+        for location, builds in behind:
+            outcome = self._move(location, builds, used)
+            yield replace(outcome, repo=builds.newest.repo, commit=builds.newest.commit)
 
-def _move(
-    location: Location,
-    builds: Builds,
-    used: _Used,
-    targets: Mapping[str, NewBase],
-    old_bases: OldBases,
-    facility: Facility,
-    wishes: Wishes,
-) -> Outcome:
-    repository, digest, record = location.repository, location.digest, builds.newest
-    target = targets.get(record.base.name)
-    if target is None:
-        return Outcome(repository, digest, "left", f"it is on the base {record.base.name}")
-    if record.created < wishes.since:
-        return Outcome(repository, digest, "older", f"it was built on {record.created}")
-    by_build = [target.aliases(*build) for build in builds.all]
-    missing = [alias for aliases in by_build for alias in aliases if used.base_of(alias) != target.base.digest]
-    if not missing:
-        return Outcome(repository, digest, "superseded")
-    try:
-        move = plan_move(location, builds, target, old_bases, facility)
-        if wishes.dry_run:
-            return Outcome(repository, digest, "moved", digest=move.result.digest)
-        made = carry_out(move, missing, facility)
-    except CasabinderError as error:
-        if all(used.base_of(aliases[-1]) == target.base.digest for aliases in by_build):
-            return Outcome(repository, digest, "superseded")  # what a click gets was built anew
-        return _fault(repository, digest, error)
-    used.note(made.digest, target.base.digest, missing)
-    return Outcome(repository, digest, "moved", image=made.image, digest=made.digest, uploaded=made.bytes["uploaded"])
+    def _read(self, repository: str, digest: str) -> tuple[Location, Builds]:
+        store = self._facility.store
+        location = Location(store, self._facility.registry, repository, store.get_manifest(repository, digest))
+        return location, read_builds(location)
+
+    def _move(self, location: Location, builds: Builds, used: _Used) -> Outcome:
+        repository, digest, record = location.repository, location.digest, builds.newest
+        target = self._targets.get(record.base.name)
+        if target is None:
+            return Outcome(repository, digest, "left", f"it is on the base {record.base.name}")
+        if record.created < self._wishes.since:
+            return Outcome(repository, digest, "older", f"it was built on {record.created}")
+        by_build = [target.aliases(*build) for build in builds.all]
+        missing = [alias for aliases in by_build for alias in aliases if used.base_of(alias) != target.base.digest]
+        missing = [alias for alias in missing if alias not in used.settled]
+        if not missing:
+            return Outcome(repository, digest, "superseded")
+        used.settled.update(missing)
+        try:
+            move = plan_move(location, builds, target, self._old_bases, self._facility)
+            if self._wishes.dry_run:
+                return Outcome(repository, digest, "moved", digest=move.result.digest)
+            made = carry_out(move, self._still(missing, used), self._facility)
+        except CasabinderError as error:
+            if all(used.base_of(aliases[-1]) == target.base.digest for aliases in by_build):
+                return Outcome(repository, digest, "superseded")  # what a click gets was built anew
+            return _fault(repository, digest, error)
+        uploaded = made.bytes["uploaded"]
+        return Outcome(repository, digest, "moved", image=made.image, digest=made.digest, uploaded=uploaded)
+
+    def _still(self, aliases: Iterable[str], used: _Used) -> list[str]:
+        """Return the aliases that are as they were when the run began: others were built in the meantime."""
+        kept = []
+        for alias in aliases:
+            there = self._facility.store.head_manifest(used.repository, alias)
+            if (there.digest if there else "") == used.aliases.get(alias, ""):
+                kept.append(alias)
+        return kept
 
 
 def _fault(repository: str, digest: str, error: CasabinderError) -> Outcome:

@@ -9,6 +9,7 @@ from builder.build import build
 from builder.facility import BaseChoice, BaseOffer, Bases
 from builder.rebase import NewBase
 from builder.rebase_all import Outcome, Wishes, below_prefix, rebase_all
+from builder.record import ImageRecord
 from builder.repository.spec import RepoSpec
 from registry_sync.errors import RegistryError
 from tests.testbed.git_repository import commit_files
@@ -18,7 +19,6 @@ from tests.testbed.tiny_base import tiny_base
 from tests.unit.builder.conftest import CORE, PLOTS, Workbench
 
 if TYPE_CHECKING:
-    from builder.record import ImageRecord
     from tests.testbed.packages import BuiltWheel
 
 NEW = "fac/bases/patched"
@@ -173,3 +173,64 @@ def test_bases_and_shared_parts_are_no_images() -> None:
     names = ["fac/a-1", "fac/team/b-2", "fac/layers", "fac/wheels", "fac/bases/x", "other/c", "layers"]
     assert below_prefix(names, "fac") == ["fac/a-1", "fac/team/b-2"]
     assert below_prefix(["a-1", "layers", "bases/x"], "") == ["a-1"]
+
+
+def test_the_newest_image_of_a_commit_counts(workbench: Workbench) -> None:
+    """Two images of one commit on two older bases: the newer has the aliases, whatever becomes of it."""
+    spec = RepoSpec(str(workbench.directory / "one"))
+    older = built(workbench, "one", {"requirements.txt": "extra\n"})
+    middle = patched(workbench, CORE, PLOTS, FONTS_PATCHED)
+    workbench.index.wheels.append(built_wheel("extra", "3.0"))
+    newer = build(spec, Bases.only(middle), workbench.facility, rebuild=True)
+    scratch, wheels = workbench.directory / "third", [CORE, PLOTS, built_wheel("fonts", "1.2")]
+    repository = "fac/bases/third"
+    tiny_base(workbench.store, wheels, scratch, requirements=("core",), repository=repository)
+    target = NewBase(BaseChoice("registry.test", repository, "current"), workbench.facility)
+    outcomes = {one.before: one for one in rebase_all([target], workbench.facility, ALL)}
+    assert outcomes[newer.digest].state == "moved"
+    assert outcomes[older.digest].state == "superseded"
+    found = build(spec, Bases.only(target.choice), workbench.facility)
+    assert (found.cached, found.digest) == (True, outcomes[newer.digest].digest)
+
+
+def test_what_is_built_while_the_run_goes_on_is_kept(workbench: Workbench) -> None:
+    old = built(workbench, "one", {"requirements.txt": "extra\n"})
+    choice = patched(workbench, CORE, PLOTS, FONTS_PATCHED)
+    workbench.index.wheels.append(built_wheel("extra", "3.0"))
+    spec, clicked = RepoSpec(old.repo), list[ImageRecord]()
+
+    class Busy:
+        """Somebody builds the commit after the images were listed."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(workbench.store, name)
+
+        def read_blob(self, repository: str, digest: str, limit: int = 2**26) -> bytes:
+            if not clicked:
+                clicked.append(old)
+                clicked[:] = [build(spec, Bases.only(choice), workbench.facility)]
+            return workbench.store.read_blob(repository, digest, limit)
+
+    target = NewBase(choice, workbench.facility)
+    busy = replace(workbench.facility, store=Busy())  # type: ignore[arg-type]
+    rebase_all([target], busy, ALL)
+    found = build(spec, Bases.only(choice), workbench.facility)
+    assert (found.cached, found.digest) == (True, clicked[0].digest)
+
+
+def test_a_repository_that_can_not_be_listed_does_not_stop_the_others(workbench: Workbench) -> None:
+    closed, whole = (built(workbench, name, {"a.py": f"{name}\n"}) for name in ("one", "two"))
+    choice = patched(workbench, CORE, PLOTS, FONTS_PATCHED)
+
+    class Closed:
+        def __getattr__(self, name: str) -> object:
+            return getattr(workbench.store, name)
+
+        def tags(self, repository: str) -> list[str]:
+            if repository in closed.image:
+                raise RegistryError("the registry did not let us in")
+            return workbench.store.tags(repository)
+
+    facility = replace(workbench.facility, store=Closed())  # type: ignore[arg-type]
+    outcomes = rebase_all([NewBase(choice, facility)], facility, ALL)
+    assert [(one.before, one.state) for one in outcomes] == [("", "failed"), (whole.digest, "moved")]
