@@ -134,7 +134,10 @@ class Builds:
 
 @dataclass(frozen=True)
 class Move:
-    """An image that can be put onto another base: everything is decided, and the registry is as it was."""
+    """An image that can be put onto another base: everything is decided, and the registry is as it was.
+
+    ``began`` is when deciding began, on the monotonic clock.
+    """
 
     location: Location
     builds: Builds
@@ -143,6 +146,7 @@ class Move:
     planned: BuildPlan
     layers: tuple[Layer, ...]
     result: Image
+    began: float
 
 
 def rebase(
@@ -193,7 +197,7 @@ def read_builds(location: Location) -> Builds:
 
 def plan_move(location: Location, builds: Builds, target: NewBase, old_bases: OldBases, facility: Facility) -> Move:
     """Decide how an image gets onto another base; raise :class:`RebaseRefusedError` with the reason if it can't."""
-    image = f"{location.registry}/{location.repository}@{location.digest}"
+    began, image = time.monotonic(), f"{location.registry}/{location.repository}@{location.digest}"
     record, inputs = builds.all[0]
     if not record.reproducible or inputs.container:
         raise RebaseRefusedError(
@@ -213,7 +217,8 @@ def plan_move(location: Location, builds: Builds, target: NewBase, old_bases: Ol
     if planned_before.image_id != record.image_id:
         raise RebaseRefusedError(f"{image} was made by another version of casabinder; build it again")
     layers = _layers(location, planned_before, planned, facility)
-    return Move(location, builds, contents, target, planned, tuple(layers), make_planned_image(planned, layers))
+    result = make_planned_image(planned, layers)
+    return Move(location, builds, contents, target, planned, tuple(layers), result, began)
 
 
 def carry_out(
@@ -223,11 +228,9 @@ def carry_out(
 
     Aliases are set last, so whoever is interrupted can do it all again.
     """
-    began, started = time.monotonic(), clock()
+    started = clock()
     facts = _push(move, facility)
-    records = [
-        _finish(move, record, asked, facts, facility, began, started, clock) for record, asked in move.builds.all
-    ]
+    records = [_finish(move, record, asked, facts, facility, started, clock) for record, asked in move.builds.all]
     put_tags(facility.store, move.location.repository, move.result, aliases)
     for record in records:
         RecordShelf(facility.cache / "records").put(record)
@@ -319,7 +322,6 @@ def _finish(
     inputs: BuildInputs,
     facts: tuple[LayerFacts, ...],
     facility: Facility,
-    began: float,
     started: float,
     clock: Callable[[], float],
 ) -> ImageRecord:
@@ -343,7 +345,7 @@ def _finish(
             "new": sum(fact.bytes for fact in facts if fact.source != "base"),
             "uploaded": sum(fact.bytes for fact in facts if fact.source == "uploaded"),
         },
-        seconds={"total": round(time.monotonic() - began, 3)},
+        seconds={"total": round(time.monotonic() - move.began, 3)},
         cached=False,
     )
     attach_all(
