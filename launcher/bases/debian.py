@@ -7,17 +7,16 @@ is installed is told to apt as a dpkg status made of the inventory.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import re
 import subprocess
 import tarfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
 from registry_sync.errors import CasabinderError
 from registry_sync.files import write_atomically
+from registry_sync.layer_stream import DAMAGED, as_file, plain_tar
 from registry_sync.machine_lock import machine_lock
 
 if TYPE_CHECKING:
@@ -88,15 +87,16 @@ def debian_updates(base: Base, cache: Path) -> list[DebianUpdate]:
 def read_sources(base: Base) -> bytes:
     """Return the image's ``/etc/apt/sources.list``."""
     layer = base.manifest.layers[0]
-    if not layer.media_type.endswith("+gzip"):
-        raise CasabinderError(f"the lowest layer of {base.inventory.name} is not gzip, and is not looked into")
     with base.store.open_blob(base.repository, layer.digest) as chunks:
-        unpacked = gzip.GzipFile(fileobj=cast("BinaryIO", io.BufferedReader(_Chunks(chunks))))
-        with tarfile.open(fileobj=unpacked, mode="r|") as tar:
-            for _, member in zip(range(_MEMBERS), tar, strict=False):
-                file = tar.extractfile(member) if member.name == _SOURCES and member.isfile() else None
-                if file is not None:
-                    return file.read(_LARGEST)
+        plain = plain_tar(layer.media_type, as_file(chunks))
+        try:
+            with tarfile.open(fileobj=plain, mode="r|") as tar:
+                for _, member in zip(range(_MEMBERS), tar, strict=False):
+                    file = tar.extractfile(member) if member.name == _SOURCES and member.isfile() else None
+                    if file is not None:
+                        return file.read(_LARGEST)
+        except DAMAGED as error:
+            raise CasabinderError(f"the lowest layer of {base.inventory.name} is damaged: {error}") from error
     raise CasabinderError(f"the lowest layer of {base.inventory.name} has no /{_SOURCES} where one is looked for")
 
 
@@ -159,25 +159,3 @@ def _apt(program: str, configuration: Path, *words: str) -> str:
         reasons = [line for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))]
         raise CasabinderError(f"Debian's mirror could not be asked: {(reasons or ['no reason given'])[0]}")
     return done.stdout
-
-
-class _Chunks(io.RawIOBase):
-    """A stream of chunks as a file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._rest:
-            try:
-                self._rest = next(self._chunks)
-            except StopIteration:
-                return 0
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
