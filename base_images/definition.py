@@ -262,6 +262,12 @@ def _lines(path: Path) -> Iterable[tuple[int, str]]:
             yield number, stripped
 
 
+def stated_requirements(directory: Path, environment: str) -> list[tuple[Requirement, str]]:
+    """Return what an environment asks for, each with its file and line."""
+    path = directory / f"{environment}.in"
+    return [(Requirement(line), f"{path.name}, line {number}") for number, line in _lines(path)]
+
+
 def read_requirements(path: Path) -> tuple[str, ...]:
     """Return the requirement lines of a file."""
     lines = []

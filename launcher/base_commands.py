@@ -1,4 +1,4 @@
-"""``casabinder base``: list, show, lock, build and push facility base images."""
+"""``casabinder base``: list, show, build and push facility base images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from base_images.assemble import CHANNEL, build_base
-from base_images.definition import catalogue, read_lock
+from base_images.definition import catalogue
 from base_images.identity import base_identity, base_repository
-from base_images.locking import lock_additions, lock_base
 from builder.base import load_base
 from registry_sync.copy import copy_image
 from registry_sync.errors import CasabinderError
@@ -17,9 +16,7 @@ from registry_sync.open_store import open_store
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Sequence
 
-    from base_images.definition import Pin
     from launcher.context import Context
 
 
@@ -86,29 +83,6 @@ def show_base(context: Context, arguments: Namespace) -> int:
     for name in asked:
         print(f"    {by_name[name].name} {by_name[name].version}")
     return 0
-
-
-def lock_bases(context: Context, arguments: Namespace) -> int:
-    """Resolve the requirements of bases anew, or those of the site's additions, and say what changed in the locks."""
-    if arguments.additions and not context.workshop.additions.packages:
-        raise CasabinderError("site.yaml adds no packages to bases: state some under `additions`")
-    for name in arguments.names or sorted(catalogue(context.catalogues)):
-        definition = context.definition(name)
-        if arguments.additions:
-            before = read_lock(context.workshop.additions.lock_file(name))
-            _say_changes(f"{name}, additions", before, lock_additions(definition, context.workshop))
-            continue
-        for environment, pins in lock_base(definition, context.workshop).items():
-            _say_changes(f"{name}, {environment}", definition.locks[environment], pins)
-    return 0
-
-
-def _say_changes(what: str, before: Sequence[Pin], now: Sequence[Pin]) -> None:
-    old, new = ({pin.name: pin.version for pin in pins} for pins in (before, now))
-    changed = [package for package in sorted({*old, *new}) if old.get(package) != new.get(package)]
-    print(f"{what}: {len(new)} packages, {len(changed)} changed")
-    for package in changed:
-        print(f"  {package} {old.get(package, '(new)')} -> {new.get(package, '(gone)')}")
 
 
 def build_bases(context: Context, arguments: Namespace) -> int:

@@ -36,14 +36,16 @@ def test_locks_of_a_base_and_of_what_a_site_adds(
     with running_index(WHEELS) as index:
         site.write_text(f"catalogues: [bases]\npackage_index: {index.url}\nadditions: {{packages: [plots]}}\n")
         assert main(lock) == 0
-        assert capsys.readouterr().out.startswith("small, server: 1 packages, 1 changed\n  core (new) -> 2.0\n")
+        assert capsys.readouterr().out.startswith("small, server: 1 packages, 1 changed\n  core  (new) -> 2.0 ")
         assert not (tmp_path / "base-locks").exists()
         file = tmp_path / "base-locks" / "small.lock"
         write_pins(file, [Pin("plots", "0.9", "0" * 64), Pin("tools", "1.0", "0" * 64)], "a command", "a source")
         assert main([*lock, "--additions"]) == 0
-    assert capsys.readouterr().out == (
-        "small, additions: 1 packages, 2 changed\n  plots 0.9 -> 1.0\n  tools 1.0 -> (gone)\n"
-    )
+    assert capsys.readouterr().out.splitlines() == [
+        "small, additions: 1 packages, 2 changed",
+        "  plots  0.9 -> 1.0     asked for by site.yaml",
+        "  tools  1.0 -> (gone)  nobody needs it any more",
+    ]
     assert read_lock(file) == (Pin("plots", "1.0", WHEELS[1].sha256),)
 
 
