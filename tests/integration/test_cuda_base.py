@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from typing import TYPE_CHECKING
@@ -17,16 +18,18 @@ from builder.attachments.location import locate
 from builder.base import load_base
 from builder.build import build
 from builder.container.engine import docker, docker_bytes
-from builder.facility import BaseChoice, Bases
+from builder.facility import BaseChoice, BaseOffer, Bases
 from builder.rebase import rebase
 from builder.repository.spec import RepoSpec
 from builder.verify import verify
 from launcher.pools.gpus import wanted_gpus
 from tests.integration.conftest import PREFIX
 from tests.testbed.git_repository import commit_files
+from tests.testbed.launching import engine_has_gpus
 from tests.testbed.registry import registry_is_installed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from base_images.assemble import BaseRecord
@@ -57,6 +60,36 @@ for first_use in (lambda: cupy.zeros(3), lambda: awkward.to_backend([1], "cuda")
         raise SystemExit("there is a GPU")
 """
 
+# Runs cells in a kernel of the image, and prints the traceback of each, or what it printed.
+KERNEL = r"""
+from jupyter_client.manager import start_new_kernel
+manager, client = start_new_kernel(kernel_name="python3")
+for cell in CELLS:
+    client.execute(cell)
+    while True:
+        message = client.get_iopub_msg(timeout=120)
+        kind, content = message["msg_type"], message["content"]
+        if kind == "error":
+            print("\n".join(content["traceback"]))
+        elif kind == "stream" and content["name"] == "stdout":
+            print(content["text"])
+        elif kind == "status" and content["execution_state"] == "idle":
+            break
+    print("=" * 9)
+manager.shutdown_kernel(now=True)
+"""
+CELLS = (
+    "import awkward, coffea, cupy, numba.cuda; print(cupy.is_available())",
+    "cupy.arange(3)",
+    "numba.cuda.device_array(3)",
+    "awkward.to_backend(awkward.Array([[1, 2], [3]]), 'cuda')",
+    "1 / 0",
+)
+SENTENCE = (
+    "casabinder: this notebook server has no GPU that CUDA can use, since there is no NVIDIA driver (libcuda.so.1 is "
+    "not found): ask whoever runs this site for servers with GPUs, or compute on Dask workers that have them"
+)
+
 
 @pytest.fixture(scope="module")
 def cuda_record(base_record: BaseRecord, facility: Facility, workshop: Workshop) -> BaseRecord:
@@ -71,11 +104,23 @@ def choice(cuda_record: BaseRecord, facility: Facility) -> BaseChoice:
 
 
 @pytest.fixture(scope="module")
-def record(choice: BaseChoice, facility: Facility, tmp_path_factory: pytest.TempPathFactory) -> ImageRecord:
-    """A repository on the CUDA base that replaces one package."""
+def record(
+    choice: BaseChoice, real_base: BaseChoice, facility: Facility, tmp_path_factory: pytest.TempPathFactory
+) -> ImageRecord:
+    """A repository that gets the CUDA base by asking for CuPy, and replaces one package."""
     repository = tmp_path_factory.mktemp("repository") / "gpu"
-    commit_files(repository, {"requirements.txt": "mplhep==0.4.1\n"})
-    return build(RepoSpec(str(repository)), Bases.only(choice), facility)
+    commit_files(repository, {"requirements.txt": "mplhep==0.4.1\ncupy-cuda12x\n"})
+    bases = Bases((BaseOffer("coffea-py313", "3.13", real_base), BaseOffer(NAME, "3.13", choice, cuda=True)))
+    return build(RepoSpec(str(repository)), bases, facility)
+
+
+@pytest.fixture(scope="module")
+def image(record: ImageRecord) -> Iterator[str]:
+    """The repository's image, which the engine has."""
+    name = f"{record.image.rpartition(':')[0]}@{record.digest}"
+    docker_bytes("pull", "--quiet", name, seconds=600)
+    yield name
+    docker("rmi", "--force", name)
 
 
 def test_it_shares_every_layer_of_the_cpu_base(
@@ -114,18 +159,29 @@ def test_an_image_on_it_is_verified_inspected_and_rebased(
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="needs Docker")
-def test_without_a_gpu_everything_can_be_imported(record: ImageRecord) -> None:
-    image = f"{record.image.rpartition(':')[0]}@{record.digest}"
-    try:
-        lines = docker_bytes("run", "--rm", "--network=none", image, "python", "-c", PROGRAM, seconds=600).decode()
-        sys.stdout.write(lines)
-        libraries, said = lines.splitlines()[:6], lines.splitlines()[6:]
-        assert all("/srv/env/lib/python3.13/site-packages/nvidia/" in line for line in libraries)
-        assert [line for line in said if "driver" in line] == said
-        assert len(said) == 3
-        assert docker("run", "--rm", image, "pip", "check").strip() == "No broken requirements found."
-        labels = json.loads(docker("image", "inspect", "--format", "{{json .Config.Labels}}", image))
-        assert labels["org.casabinder.cuda"] == "12.9"
-        assert wanted_gpus(None, 1, labels) == (1, "12.0")
-    finally:
-        docker("rmi", "--force", image)
+def test_without_a_gpu_everything_can_be_imported(image: str) -> None:
+    lines = docker_bytes("run", "--rm", "--network=none", image, "python", "-c", PROGRAM, seconds=600).decode()
+    sys.stdout.write(lines)
+    libraries, said = lines.splitlines()[:6], lines.splitlines()[6:]
+    assert all("/srv/env/lib/python3.13/site-packages/nvidia/" in line for line in libraries)
+    assert [line for line in said if "driver" in line] == said
+    assert len(said) == 3
+    assert docker("run", "--rm", image, "pip", "check").strip() == "No broken requirements found."
+    labels = json.loads(docker("image", "inspect", "--format", "{{json .Config.Labels}}", image))
+    assert labels["org.casabinder.cuda"] == "12.9"
+    assert wanted_gpus(None, 1, labels) == (1, "12.0")
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="needs Docker")
+@pytest.mark.skipif(engine_has_gpus(), reason="Docker can give containers GPUs here")
+def test_the_first_use_in_a_notebook_says_what_is_missing(image: str) -> None:
+    program = f"CELLS = {CELLS!r}\n{KERNEL}"
+    said = docker("run", "--rm", "--network=none", image, "/srv/env/bin/python", "-c", program)
+    imported, *uses, other = [re.sub(r"\x1b\[[0-9;]*m", "", part).strip() for part in said.split("=" * 9)[: len(CELLS)]]
+    assert imported == "False"
+    assert ["CUDARuntimeError" in uses[0], "CudaSupportError" in uses[1], "CUDARuntimeError" in uses[2]] == [True] * 3
+    for use in uses:
+        assert use.count("casabinder") == 1
+        assert use.endswith(SENTENCE)
+    assert "ZeroDivisionError" in other
+    assert "casabinder" not in other
