@@ -76,7 +76,7 @@ def test_a_sites_own_definition_wins(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(CasabinderError, match="no base image 'coffea'; the catalogue has coffea-py311, coffea-py313"):
+    with pytest.raises(CasabinderError, match="no base image 'coffea'; the catalogue has coffea-legacy-py311"):
         load_definition("coffea")
 
 
