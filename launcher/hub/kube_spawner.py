@@ -115,6 +115,9 @@ class VouchedKubeSpawner(VouchedMixin, KubeSpawner):
         self.image, self.image_pull_policy = request.image, "IfNotPresent"
         self.cmd, self.args, self.port = self.command(), [], PORT
         self.cpu_limit, self.mem_limit = request.cpus, request.memory
+        batch = self.batch() if request.workers else None
+        if batch is not None:
+            self._pool_of_image = batch.with_gpus(None, request.cuda)
         if request.gpus:
             self.extra_resource_limits = {**self.extra_resource_limits, GPU_RESOURCE: str(request.gpus)}
         self.uid = self.gid = self.fs_gid = USER
