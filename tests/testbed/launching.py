@@ -49,6 +49,13 @@ def open_facility() -> Iterator[Context]:
         yield context
 
 
+def base_image(context: Context, name: str) -> str:
+    """Return how the engine names a base of the catalogue; it is made if it is not in the registry."""
+    facility = context.facility
+    record = build_base(context.definition(name), context.workshop, facility.store, facility.registry, facility.prefix)
+    return f"{record.reference.rpartition(':')[0]}@{record.digest}"
+
+
 def build_repository(context: Context, name: str, files: Mapping[str, bytes | str]) -> ImageRecord:
     """Build a repository of these files; it lies at the same place in every run, so that its image is found again."""
     directory = context.facility.cache / "test-repositories" / name
