@@ -76,6 +76,25 @@ def test_the_other_base_of_the_catalogue(workshop: Workshop, tmp_path: Path) -> 
     assert {"jupyterlab", "jupyterhub", "casabinder-runtime"} <= set(base.inventory.server.by_name)
 
 
+def test_the_base_for_older_analyses_shares_its_notebook_server(workshop: Workshop, tmp_path: Path) -> None:
+    store = LayoutStore(tmp_path / "store")
+    for name in ("coffea-py311", "coffea-legacy-py311"):
+        build_base(load_definition(name), workshop, store, "layout", "")
+    usual, legacy = (
+        load_base(store, "layout", f"bases/{name}", "current", tmp_path)
+        for name in ("coffea-py311", "coffea-legacy-py311")
+    )
+    assert legacy.inventory.server == usual.inventory.server
+    versions = {name: legacy.inventory.analysis.by_name[name].version for name in ("coffea", "awkward", "uproot")}
+    assert versions == {"coffea": "0.7.21", "awkward": "1.10.5", "uproot": "4.3.7"}
+    made_by = [entry["created_by"] for entry in legacy.config["history"]]
+    analysis = made_by.index("casabinder: /srv/env: environment")
+    assert analysis > 10
+    assert legacy.manifest.layers[:analysis] == usual.manifest.layers[:analysis], "Debian and all of the server"
+    shared = [layer.size for layer in legacy.manifest.layers if layer in usual.manifest.layers]
+    assert sum(shared) > 0.5 * sum(layer.size for layer in legacy.manifest.layers)
+
+
 def test_a_base_may_start_from_any_image(
     workshop: Workshop, site_registry: Registry, facility: Facility, tmp_path: Path
 ) -> None:
