@@ -212,6 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("names", nargs="*", metavar="NAME", help="default: the site's default base")
     making.add_argument("--refresh", action="store_true", help="take Debian's packages of today, build in any case")
     making.set_defaults(load=_base("build_bases"))
+    sizing = bases.add_parser("size", help="tell what takes the room in bases", parents=[common])
+    sizing.add_argument("names", nargs="*", metavar="NAME", help="default: the site's default base")
+    sizing.set_defaults(load=_base_size)
     push = bases.add_parser("push", help="copy a built base to another registry", parents=[common])
     push.add_argument("name", metavar="NAME")
     push.add_argument("target", metavar="HOST/PREFIX", help="the other registry, or oci:DIRECTORY")
@@ -444,6 +447,12 @@ def _release(name: str) -> Callable[[], Command]:
         return getattr(release_commands, name)  # type: ignore[no-any-return]
 
     return load
+
+
+def _base_size() -> Command:
+    from launcher.bases.size_commands import size_bases
+
+    return size_bases
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ def test_a_base_that_is_not_built_is_shown_with_what_to_do(tmp_path: Path, capsy
         main(["base", "push", "coffea-py311", f"oci:{tmp_path / 'there'}", "--registry", f"oci:{tmp_path / 'x'}"]) == 1
     )
     assert "not built yet" in capsys.readouterr().err
+    assert main(["base", "size", "coffea-py311", "--registry", f"oci:{tmp_path / 'x'}"]) == 1
+    assert "not built yet: run `casabinder base build coffea-py311`" in capsys.readouterr().err
 
 
 def test_an_oci_layout_can_not_be_launched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
