@@ -450,7 +450,7 @@ def _release(name: str) -> Callable[[], Command]:
 
 
 def _base_size() -> Command:
-    from launcher.base_size_commands import size_bases
+    from launcher.bases.size_commands import size_bases
 
     return size_bases
 

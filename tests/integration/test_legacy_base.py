@@ -68,7 +68,7 @@ def record(data: Path) -> Iterator[ImageRecord]:
         yield build_repository(context, "agc-legacy", files)
 
 
-def test_everything_that_the_analysis_pins_is_in_the_base(record: ImageRecord) -> None:
+def test_it_gets_the_base_by_what_it_pins_and_the_base_has_all_of_it(record: ImageRecord) -> None:
     assert record.base.name == "coffea-legacy-py311"
     assert (record.packages["added"], record.packages["replaced"]) == (0, 0)
 
