@@ -15,7 +15,9 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -27,7 +29,7 @@ from registry_sync.files import write_atomically
 from registry_sync.manifest import canonical_json, sha256_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from base_images.definition import Rootfs
     from builder.layers.cache import LayerCache
@@ -69,7 +71,14 @@ class BuiltRootfs:
         raise CasabinderError(f"the root file system has no Debian package {package}")
 
 
-def build_rootfs(spec: Rootfs, cache: LayerCache, facts: Path, *, refresh: bool = False) -> BuiltRootfs:
+def build_rootfs(
+    spec: Rootfs,
+    cache: LayerCache,
+    facts: Path,
+    *,
+    refresh: bool = False,
+    clock: Callable[[], float] = time.time,
+) -> BuiltRootfs:
     """Make the rootfs of ``spec``, or return the cached one; ``facts`` is the directory that remembers its facts.
 
     Raises :class:`CasabinderError` when mmdebstrap is missing or fails.
@@ -100,8 +109,21 @@ def build_rootfs(spec: Rootfs, cache: LayerCache, facts: Path, *, refresh: bool 
             )
     layer = Layer(key, made.what, made.digest, made.size, made.diff_id, blob=made.blob)
     cache.remember(layer)
-    write_atomically(remembered, canonical_json({"packages": found.packages, "texts": found.texts}))
+    fetched = datetime.fromtimestamp(clock(), UTC).date().isoformat()
+    told = {"packages": found.packages, "texts": found.texts, "layer": layer.digest, "fetched": fetched}
+    write_atomically(remembered, canonical_json(told))
     return BuiltRootfs(layer, found.packages, found.texts)
+
+
+def fetched_on(facts: Path, digest: str) -> str:
+    """Return the day (``2026-01-31``) on which this machine fetched the rootfs with a layer's digest, ``""`` if it
+    did not, or does not remember."""
+    days = []
+    for file in facts.glob("*.json"):
+        document = json.loads(file.read_bytes())
+        if document.get("layer") == digest:
+            days.append(str(document["fetched"]))
+    return min(days, default="")
 
 
 def _fresh_key(key: str, packages: tuple[str, ...]) -> str:

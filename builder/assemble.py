@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from builder.publish import Outcome
     from builder.record import Source
 
+BASE_DIGEST = "org.opencontainers.image.base.digest"
+
 _WORKERS = 4
 
 
@@ -84,7 +86,7 @@ def make_planned_image(planned: BuildPlan, layers: Sequence[Layer]) -> Image:
     notes = {
         "org.casabinder.env-id": planned.env_id,
         "org.casabinder.image-id": planned.image_id,
-        "org.opencontainers.image.base.digest": base.digest,
+        BASE_DIGEST: base.digest,
     }
     return make_image(Parent(base.manifest.layers, base.config), layers, ImageSettings(labels=notes), notes)
 

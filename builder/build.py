@@ -148,7 +148,7 @@ def _prepare(
     fresh: bool,
     clock: Callable[[], float],
 ) -> Prepared:
-    from builder.choose import choose_base
+    from builder.choose import choose_base, missing_cuda
     from builder.environment.detect import detect
     from builder.locking.as_of import moment
     from builder.locking.lock import lock
@@ -167,9 +167,12 @@ def _prepare(
             from builder.container.steps import announce
 
             announce(spec.container, progress)
-    offer, reason = choose_base(spec, bases)
-    with phases.phase("lock", f"locking against {offer.name}, because {reason}") as progress:
+    chosen = choose_base(spec, bases)
+    offer = chosen.offer
+    with phases.phase("lock", f"locking against {offer.name}, because {chosen.reason}") as progress:
         base = _load(offer.choice, facility)
+        for note in filter(None, (*chosen.notes, missing_cuda(spec, base))):
+            progress.say(note)
         maker = make_maker(facility, base, tree, progress)
         answer = lock(spec, base, facility, maker=maker, before=before, fresh=fresh, clock=clock)
         answer = answer.sized(facility.wheelhouse)

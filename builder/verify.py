@@ -45,6 +45,10 @@ _WORKERS = 6
 _NEEDED = ("lock", "sbom", "provenance", "log")
 
 
+class BaseGoneError(CasabinderError):
+    """The base of an image is not where it was."""
+
+
 @dataclass(frozen=True)
 class LayerDifference:
     """A layer that came out otherwise: its place from the bottom, what it is, both digests (``""``: there is none)."""
@@ -121,7 +125,10 @@ def verify(
 
 
 def base_of(record: ImageRecord, location: Location, facility: Facility) -> Base:
-    """Load the base of an image: from beside it, from the facility, or from the registry that its record names."""
+    """Load the base of an image: from beside it, from the facility, or from the registry that its record names.
+
+    Raises :class:`BaseGoneError` when none of them has it.
+    """
     registry, repository = split_name(record.base.reference, (location.registry, facility.registry))
     digest = record.base.digest
     places = [(location.store, location.registry), (facility.store, facility.registry)]
@@ -141,7 +148,7 @@ def base_of(record: ImageRecord, location: Location, facility: Facility) -> Base
                 pass
             else:
                 return base
-    raise CasabinderError(
+    raise BaseGoneError(
         f"the base of {location}, {record.base.reference} with the digest {digest}, is not there any more, so that "
         "the image can't be made again; push the base back, or build the commit again on another one"
     )

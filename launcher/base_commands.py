@@ -1,13 +1,12 @@
-"""``casabinder base``: list, show, lock, build and push facility base images."""
+"""``casabinder base``: list, show, build and push facility base images."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from base_images.assemble import CHANNEL, build_base, lock_base
+from base_images.assemble import CHANNEL, build_base
 from base_images.definition import catalogue
 from base_images.identity import base_identity, base_repository
 from builder.base import load_base
@@ -32,7 +31,7 @@ def list_bases(context: Context, arguments: Namespace) -> int:
         rows.append(
             {
                 "name": name,
-                "python": definition.document.python,
+                "python": definition.python,
                 "title": definition.document.title,
                 "default": name == context.site.base,
                 "reference": f"{context.facility.registry}/{repository}:{identity}",
@@ -86,25 +85,6 @@ def show_base(context: Context, arguments: Namespace) -> int:
     return 0
 
 
-def lock_bases(context: Context, arguments: Namespace) -> int:
-    """Resolve the requirements of bases anew and say what changed in their locks."""
-    for name in arguments.names or sorted(catalogue(context.catalogues)):
-        definition = context.definition(name)
-        before = {env: {pin.name: pin.version for pin in pins} for env, pins in definition.locks.items()}
-        for environment, pins in lock_base(definition, context.workshop).items():
-            after = {pin.name: pin.version for pin in pins}
-            old = before[environment]
-            changes = [
-                f"{package} {old.get(package, '(new)')} -> {after.get(package, '(gone)')}"
-                for package in sorted({*old, *after})
-                if old.get(package) != after.get(package)
-            ]
-            print(f"{name}, {environment}: {len(after)} packages, {len(changes)} changed")
-            for change in changes:
-                print(f"  {change}")
-    return 0
-
-
 def build_bases(context: Context, arguments: Namespace) -> int:
     """Make bases and push them to the facility's registry."""
     records = []
@@ -123,7 +103,7 @@ def build_bases(context: Context, arguments: Namespace) -> int:
             state = "is in the registry already" if record.cached else f"built, {record.bytes / 1e6:.0f} MB"
             print(f"{record.reference}\n  {record.digest} ({state})")
     if arguments.json:
-        print(json.dumps([asdict(record) for record in records], indent=2))
+        print(json.dumps([record.to_json() for record in records], indent=2))
     return 0
 
 

@@ -84,7 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         "--cpus", type=float, metavar="N", help="processors for server and workers (default: the site's)"
     )
     launch.add_argument("--memory", metavar="SIZE", help="memory for server and workers, as 4G (default: the site's)")
-    launch.add_argument("--gpus", type=_count, metavar="N", help="GPUs of each worker in a pool (default: the image's)")
+    launch.add_argument(
+        "--gpus",
+        type=_count,
+        metavar="N",
+        help="GPUs of each worker in a pool (default: the image's); 0: none for the server either",
+    )
     launch.add_argument("--port", type=int, metavar="PORT", help="port on this machine (default: any free one)")
     for what in ("token", "proxy"):
         launch.add_argument(
@@ -165,10 +170,17 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("before", metavar="IMAGE")
     diff.add_argument("after", metavar="IMAGE")
     diff.set_defaults(load=_inspect("diff_images"))
-    rebase = commands.add_parser("rebase", help="put an image onto another base without building it", parents=[common])
-    rebase.add_argument("image", metavar="IMAGE")
+    rebase = commands.add_parser("rebase", help="put images onto another base without building them", parents=[common])
+    rebase.add_argument("images", nargs="*", metavar="IMAGE", help="one image; with --all repositories, if not all")
     rebase.add_argument("--base", required=True, metavar="NAME", help="a base of the catalogue, or an image reference")
-    rebase.set_defaults(load=_inspect("rebase_image"))
+    rebase.add_argument("--all", action="store_true", help="every image in use that is on another image of that base")
+    rebase.add_argument("--dry-run", action="store_true", help="with --all: say what would become of each")
+    rebase.add_argument("--since", default="", metavar="DAY", help="with --all: only what was built since YYYY-MM-DD")
+    rebase.add_argument(
+        "--repositories", default="*", metavar="GLOB", help="with --all: names below the site's prefix (default: *)"
+    )
+    rebase.add_argument("--at-once", type=_count, default=4, metavar="N", help="repositories at once (default: 4)")
+    rebase.set_defaults(load=_rebase)
 
     unpack = commands.add_parser("unpack", help="unpack an image into a directory, for Apptainer", parents=[common])
     unpack.add_argument("image", metavar="IMAGE", help="HOST/NAME:TAG, HOST/NAME@DIGEST or oci:DIRECTORY:TAG")
@@ -182,9 +194,20 @@ def _parser() -> argparse.ArgumentParser:
     show = bases.add_parser("show", help="show what a base consists of", parents=[common])
     show.add_argument("name", metavar="NAME")
     show.set_defaults(load=_base("show_base"))
-    lock = bases.add_parser("lock", help="resolve a definition's requirements anew", parents=[common])
+    lock = bases.add_parser("lock", help="resolve requirements, say what changed in the locks", parents=[common])
     lock.add_argument("names", nargs="*", metavar="NAME", help="default: all of the catalogue")
-    lock.set_defaults(load=_base("lock_bases"))
+    lock.add_argument("--additions", action="store_true", help="lock the packages that site.yaml adds to them instead")
+    lock.add_argument("--upgrade", action="store_true", help="take the newest of everything (default: keep what fits)")
+    lock.add_argument(
+        "--upgrade-package", action="append", default=[], metavar="PACKAGE", help="the newest of this one"
+    )
+    lock.add_argument("--dry-run", action="store_true", help="say what would change, and write nothing")
+    lock.add_argument("--exit-code", action="store_true", help="exit status 1 if anything changed")
+    lock.set_defaults(load=_upkeep("lock_bases"))
+    status = bases.add_parser("status", help="say how old bases are, and what is newer", parents=[common])
+    status.add_argument("names", nargs="*", metavar="NAME", help="default: all of the catalogue that are built")
+    status.add_argument("--exit-code", action="store_true", help="exit status 1 if anything is newer, or not known")
+    status.set_defaults(load=_upkeep("base_statuses"))
     making = bases.add_parser("build", help="make bases and push them to the registry", parents=[common])
     making.add_argument("names", nargs="*", metavar="NAME", help="default: the site's default base")
     making.add_argument("--refresh", action="store_true", help="take Debian's packages of today, build in any case")
@@ -386,6 +409,21 @@ def _inspect(name: str) -> Callable[[], Command]:
         from launcher import inspect_commands
 
         return getattr(inspect_commands, name)  # type: ignore[no-any-return]
+
+    return load
+
+
+def _rebase() -> Command:
+    from launcher.rebase_commands import rebase
+
+    return rebase
+
+
+def _upkeep(name: str) -> Callable[[], Command]:
+    def load() -> Command:
+        from launcher import base_upkeep_commands
+
+        return getattr(base_upkeep_commands, name)  # type: ignore[no-any-return]
 
     return load
 

@@ -16,6 +16,7 @@ from builder.attachments.signature import Signer
 from builder.container.engine import ContainerLimits
 from builder.facility import BaseChoice, BaseOffer, Bases, Facility
 from builder.locking.resolver import PackageIndex
+from builder.package_pattern import PackagePattern
 from builder.providers.known import named_by
 from builder.repository.fetching import Fetching, GitCredentials
 from launcher.bases.channels import ChannelMemory
@@ -106,7 +107,8 @@ class Context:
             tag = tag or channel or self.site.channel or ""
             reference = self._released(name, tag) if tag else base_identity(definition, self.workshop)
             choice = BaseChoice(self.facility.registry, self.base_repository(name), reference)
-            return BaseOffer(name, definition.document.python, choice)
+            made_for = tuple(map(PackagePattern.parse, definition.document.chosen_for))
+            return BaseOffer(name, definition.python, choice, made_for, cuda=definition.cuda is not None)
         return self._elsewhere(stated)
 
     def _released(self, name: str, tag: str) -> str:
@@ -158,7 +160,7 @@ def open_context(site_file: Path | None = None, registry: str | None = None) -> 
     if site.signing is not None:
         facility = replace(facility, signer=Signer(site.signing.key, site.signing.password))
     facility = replace(facility, fetching=Fetching(**site.repositories.model_dump(), ca_bundle=bundle))
-    return Context(site, facility, Workshop(cache=cache, index=index, certificates=site.ca_certificates))
+    return Context(site, facility, Workshop(cache, index, site.additions.on_bases(site.ca_certificates)))
 
 
 def _limits(stated: Containers) -> ContainerLimits:

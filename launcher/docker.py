@@ -31,6 +31,7 @@ from launcher.container import (
     parse_memory,
     secrets_archive,
     server_name,
+    words_on_gpus,
 )
 from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused, taken
 from launcher.readiness import NotReadyError, wait_until_ready
@@ -81,7 +82,8 @@ def launch(record: ImageRecord, options: LaunchOptions, cache: Path, say: Say, *
             options = replace(options, port=_free_port())
         where = f" in the pool of {batch.site.collector} as {batch.user}" if batch else ""
         workers = f"{options.workers} Dask workers{where}"
-        say(f"starting {name}: {workers}, {options.cpus:g} processors, {options.memory} of memory")
+        limits = f"{options.cpus:g} processors, {options.memory} of memory{words_on_gpus(options.gpus)}"
+        say(f"starting {name}: {workers}, {limits}")
         if batch is not None and batch.exposure == "host-port":
             return _start_reachable(record, options, batch, name, cache, pool_token)
         return _start(describe(record, options, name, owned_by), files, pool_token, options.data)

@@ -1,4 +1,4 @@
-"""``casabinder inspect``, ``diff``, ``verify`` and ``rebase``: what is known of images that are there."""
+"""``casabinder inspect``, ``diff`` and ``verify``: what is known of images that are there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from builder.sizes import readable
 from launcher.progress import choose_reporter
-from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from builder.attachments.difference import Difference
     from builder.attachments.inspection import Inspection
     from builder.attachments.sbom import Contents
-    from builder.facility import BaseChoice
     from launcher.context import Context
 
 _ORIGINS = (("added", "added"), ("replaced", "replaces the base's"))
@@ -173,33 +171,3 @@ def verify_image(context: Context, arguments: Namespace) -> int:
             place = "the configuration" if layer.position < 0 else f"layer {layer.position} ({layer.what})"
             print(f"  {place}: {layer.stored or 'none'} is stored, and {layer.made or 'none'} came out")
     return 0 if found.passed else 1
-
-
-def rebase_image(context: Context, arguments: Namespace) -> int:
-    """Put an image onto another base without building it, and print the new record."""
-    from builder.rebase import rebase
-    from launcher.build_commands import print_record
-
-    choice = _chosen_base(context, arguments.image, arguments.base)
-    record = rebase(arguments.image, choice, context.facility, bases=context.bases())
-    if arguments.json:
-        print(json.dumps(record.to_json(), indent=2))
-    else:
-        print_record(record)
-    return 0
-
-
-def _chosen_base(context: Context, image: str, stated: str) -> BaseChoice:
-    """Return the base that was named; of a channel, what it names of the base that the image is on."""
-    from builder.attachments.location import locate
-    from builder.record import read_records
-
-    bases = context.bases(stated)
-    if bases.stated:
-        return bases.offers[0].choice
-    with locate(image, context.facility) as location:
-        name = read_records(location.store, location.repository, location.digest)[0].base.name
-    for offer in bases.offers:
-        if offer.name == name:
-            return offer.choice
-    raise CasabinderError(f"{image} is on {name}, of which the channel {stated} names no release; name a base")

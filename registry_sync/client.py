@@ -1,7 +1,7 @@
 """A registry as a :class:`~registry_sync.store.Store`: the distribution specification's endpoints, one method each.
 
-Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md (1.1). Not for searching or administering
-a registry: no catalogue, no garbage collection.
+Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md (1.1), and the
+catalogue that most registries have beside them. Not for administering a registry: no garbage collection.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from registry_sync.faults import RegistryFaultError
 from registry_sync.machine_lock import machine_lock
 from registry_sync.manifest import MANIFEST_TYPES, Descriptor, Manifest
 from registry_sync.reference import is_digest, validate_digest, validate_repository, validate_tag
-from registry_sync.transport import Answer, RegistryTransport
+from registry_sync.transport import Answer, RegistryTransport, Traffic
 from registry_sync.upload import (
     CHUNK_BYTES,
     WHOLE_BYTES_MAX,
@@ -45,6 +45,7 @@ PAGES_MAX = 10_000
 FALLBACK_TRIES = 8
 PUT_WORKERS = 6
 
+_CATALOGUE = ("registry:catalog:*",)
 _ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 _log = logging.getLogger(__name__)
 
@@ -100,6 +101,11 @@ class RegistryClient:
     def close(self) -> None:
         """Close all connections."""
         self._transport.close()
+
+    @property
+    def traffic(self) -> Traffic:
+        """What was asked of the registry so far."""
+        return self._transport.traffic
 
     def ping(self) -> None:
         """Return if the registry answers and lets us in; raise :class:`RegistryError` otherwise."""
@@ -254,11 +260,26 @@ class RegistryClient:
         """Return all tags of a repository, in lexical order; an unknown repository has none."""
         path, doing = f"/v2/{validate_repository(repository)}/tags/list?n=1000", f"list the tags of {repository}"
         found: set[str] = set()
-        for answer in self._pages(path, doing, repository, expect=(200, 404)):
+        for answer in self._pages(path, doing, _pull(repository), expect=(200, 404)):
             if answer.status == 404:
                 break
             tags = _document(answer, doing).get("tags") or []
             found.update(str(tag) for tag in tags)
+        return sorted(found)
+
+    def repositories(self) -> list[str]:
+        """Return the names of all repositories that the registry lists for us, in lexical order.
+
+        The catalogue is no part of the distribution specification: registries shared by many have none, or keep it for
+        their administrators. :class:`RegistryError` says so.
+        """
+        doing = "list its repositories"
+        found: set[str] = set()
+        try:
+            for answer in self._pages("/v2/_catalog?n=1000", doing, _CATALOGUE, expect=(200,)):
+                found.update(str(name) for name in _document(answer, doing).get("repositories") or [])
+        except (NotFoundError, RegistryAuthError) as error:
+            raise RegistryError(f"{self.registry} does not list its repositories; name them ({error})") from error
         return sorted(found)
 
     def referrers(self, repository: str, digest: str, artifact_type: str | None = None) -> list[Descriptor]:
@@ -267,7 +288,7 @@ class RegistryClient:
         query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
         doing = f"list what refers to {repository} {digest}"
         found: list[Descriptor] = []
-        for answer in self._pages(path + query, doing, repository, expect=(200, 404)):
+        for answer in self._pages(path + query, doing, _pull(repository), expect=(200, 404)):
             if answer.status == 404:
                 found = list(self._fallback(repository, digest))
                 break
@@ -315,12 +336,12 @@ class RegistryClient:
                 raise RegistryError(f"{fault}: deletion is disabled there, or not supported for this") from fault
             raise
 
-    def _pages(self, path: str, doing: str, repository: str, expect: tuple[int, ...]) -> Iterator[Answer]:
+    def _pages(self, path: str, doing: str, scopes: tuple[str], expect: tuple[int, ...]) -> Iterator[Answer]:
         """Yield the answers of a listing, following ``Link: <...>; rel="next"``."""
         target: str | httpx.URL = path
         seen: set[str] = set()
         for _ in range(PAGES_MAX):
-            answer = self._transport.request("GET", target, doing=doing, scopes=_pull(repository), expect=expect)
+            answer = self._transport.request("GET", target, doing=doing, scopes=scopes, expect=expect)
             yield answer
             following = _next_page(answer)
             if following is None:

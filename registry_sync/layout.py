@@ -174,6 +174,10 @@ class LayoutStore:
         """Return all tags of a repository, in lexical order; an unknown repository has none."""
         return sorted({tag for entry in self._entries(repository) if (tag := entry.annotations.get(REF_NAME))})
 
+    def repositories(self) -> list[str]:
+        """Return the names of all repositories, in lexical order."""
+        return sorted(str(marker.parent.relative_to(self.root)) for marker in self.root.rglob("oci-layout"))
+
     def referrers(self, repository: str, digest: str, artifact_type: str | None = None) -> list[Descriptor]:
         """Return the descriptors of the manifests attached to ``digest``, of one artifact type or of all."""
         validate_digest(digest)

@@ -69,5 +69,8 @@ class Store(Protocol):
     def tags(self, repository: str) -> list[str]:
         """Return all tags of a repository, in lexical order; an unknown repository has none."""
 
+    def repositories(self) -> list[str]:
+        """Return the names of all repositories, in lexical order."""
+
     def referrers(self, repository: str, digest: str, artifact_type: str | None = None) -> list[Descriptor]:
         """Return the descriptors of the manifests attached to ``digest``, of one artifact type or of all."""

@@ -59,6 +59,14 @@ class Answer:
     url: httpx.URL
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """What was sent: requests (those for tokens and those that were repeated included), bytes of their bodies."""
+
+    requests: int = 0
+    sent: int = 0
+
+
 class RegistryTransport:
     """A thread-safe connection pool to one registry. Close it, or use it as a context manager.
 
@@ -86,6 +94,8 @@ class RegistryTransport:
         self._scheme = "http" if insecure else None if insecure is None and self._loopback else "https"
         self._scheme_lock = threading.Lock()
         self._answered = False
+        self._traffic_lock = threading.Lock()
+        self.traffic = Traffic()
         self._retries = Retries(sleep)
         if credentials is None or isinstance(credentials, Credentials):
             given = credentials
@@ -249,11 +259,17 @@ class RegistryTransport:
         try:
             client = self._client(plain=self._loopback and url.scheme == "http")
             request = client.build_request(method, url, headers=sent, content=content, timeout=limits)
+            self._count(request)
             response = client.send(request, stream=True)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise self._unreachable(error, url, doing) from error
         self._answered = True
         return response
+
+    def _count(self, request: httpx.Request) -> None:
+        sent = int(request.headers.get("content-length", "0"))
+        with self._traffic_lock:
+            self.traffic = Traffic(self.traffic.requests + 1, self.traffic.sent + sent)
 
     def _client(self, *, plain: bool) -> httpx.Client:
         """Return the pool for plain connections, which trusts nobody, or the one that knows all CAs.

@@ -14,9 +14,7 @@ manifest and configuration, and the directory appears at its place whole or not 
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -26,9 +24,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-import zstandard
-
 from registry_sync.errors import CasabinderError, DigestMismatchError
+from registry_sync.layer_stream import DAMAGED, as_file, plain_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -227,20 +224,14 @@ class Root:
 
 def _apply(root: Root, layer: Descriptor, diff_id: str, chunks: Iterator[bytes]) -> None:
     """Apply a layer whose compressed bytes are ``chunks`` and whose tar must have the digest ``diff_id``."""
-    compressed = io.BufferedReader(_Chunks(chunks), _PIECE)
-    if layer.media_type.endswith("gzip"):
-        plain = cast("BinaryIO", gzip.GzipFile(fileobj=compressed))
-    elif layer.media_type.endswith("zstd"):
-        plain = cast("BinaryIO", zstandard.ZstdDecompressor().stream_reader(compressed, read_across_frames=True))
-    else:
-        plain = compressed
-    hashed = _Hashed(plain)
+    compressed = as_file(chunks)
+    hashed = _Hashed(plain_tar(layer.media_type, compressed))
     try:
         with tarfile.open(fileobj=cast("BinaryIO", hashed), mode="r|") as tar:
             root.apply(tar)
         while hashed.read(_PIECE) or compressed.read(_PIECE):
             pass
-    except (tarfile.TarError, EOFError, zstandard.ZstdError, gzip.BadGzipFile) as error:
+    except DAMAGED as error:
         raise UnpackError(f"the layer {layer.digest} is damaged, or no layer: {error}") from error
     if hashed.digest != diff_id:
         raise DigestMismatchError(f"the layer {layer.digest} unpacks to {hashed.digest}, and not to {diff_id}")
@@ -260,28 +251,6 @@ def _remove(directory: Path) -> None:
         for path, _, _ in os.walk(directory):
             Path(path).chmod(0o700)
         shutil.rmtree(directory, ignore_errors=True)
-
-
-class _Chunks(io.RawIOBase):
-    """A stream of chunks as a file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(buffer)  # type: ignore[arg-type]  # what io passes
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._rest = chunk
-        count = min(len(view), len(self._rest))
-        view[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count
 
 
 class _Hashed:

@@ -1,1 +1,1 @@
-"""Releases of facility bases: the smoke test, dated tags, channels, the way back."""
+"""Facility bases kept fresh: their locks, their state, their releases."""

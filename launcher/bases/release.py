@@ -111,7 +111,7 @@ class Releases:
             changes, tested, new = in_short(different, since=before is not None), report.summary, True
             self._note(record.digest, report, before, different)
         made = self.ledger.release(record.digest, changes, tested)
-        accept_base(record, facility.store, facility.prefix)
+        accept_base(record, facility.store)
         return self._moved(channel, made, new=new)
 
     def promote(self, source: str, channel: Channel, *, again: bool = False, address: str = "") -> Released:

@@ -23,6 +23,8 @@ from launcher.hub.launch import ACTIVE, ImageUse, Launch, LaunchEvent, Origin
 from launcher.hub.launch_log import Entry, LaunchLog
 from launcher.hub.launch_request import bounded, make_request, new_id, without_workers_if_foreign
 from launcher.hub.vouching import Voucher
+from launcher.image_labels import image_labels
+from launcher.pools.gpus import server_gpus
 from launcher.refusal import RefusedError
 from registry_sync.reference import ImageReference
 
@@ -90,6 +92,10 @@ class Launches:
                 self._context.facility.store.get_manifest, name.repository, record.digest
             )
             options, said = without_workers_if_foreign(options, record, manifest.annotations)
+        most_gpus = self._site.limits.gpus
+        if most_gpus:
+            labels = await asyncio.to_thread(self._labels, record)
+            options = replace(options, gpus=server_gpus(most_gpus, labels))
         request = make_request(record, options, principal, origin, self._site)
         now = self._clock()
         asked = job.request.asked
@@ -201,6 +207,10 @@ class Launches:
     @property
     def _keeps(self) -> bool:
         return self._site.hub.mode == "login" and self._site.hub.spawner == "docker"
+
+    def _labels(self, record: ImageRecord) -> dict[str, str]:
+        repository = ImageReference.parse(record.image).repository
+        return image_labels(self._context.facility.store, repository, record.digest)
 
     async def _go(self, entry: Entry, said: str = "") -> Launch:
         await self.refresh()

@@ -54,6 +54,7 @@ class LaunchRequest:
     memory: int
     workers: int = 0
     most_workers: int = 0
+    gpus: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
 
 

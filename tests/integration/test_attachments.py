@@ -84,17 +84,17 @@ def test_two_builders_at_once_lose_none_of_each_others_documents(facility: Facil
     assert {one.digest for one in facility.store.referrers("race/image", subject.digest)} == made
 
 
-def patched(facility: Facility, real_base: BaseChoice, directory: Path) -> BaseChoice:
+def patched(facility: Facility, real_base: BaseChoice, directory: Path, name: str = "patched") -> BaseChoice:
     """Push the real base with a security patch: one layer more."""
     old = load_base(facility.store, facility.registry, real_base.repository, real_base.reference, facility.cache)
     cache = LayerCache(directory)
-    layer = cache.build("f" * 64, "patch", lambda: [Entry("etc/patched", "file", b"yes\n")])
+    layer = cache.build("f" * 64, "patch", lambda: [Entry("etc/patched", "file", directory.name.encode())])
     image = make_image(Parent(old.manifest.layers, old.config), [layer], ImageSettings(), {})
-    repository = f"{real_base.repository}-patched"
+    repository = f"{real_base.repository}-{directory.name}"
     parts = [Part(each, mounts=(old.repository,)) for each in old.manifest.layers]
     put_parts(facility.store, repository, [*parts, Part(layer.descriptor, blob=layer.blob)])
     put_image(facility.store, repository, image, ["current"])
-    inventory = replace(old.inventory, name="patched")
+    inventory = replace(old.inventory, name=name)
     (referrer,) = facility.store.referrers(old.repository, old.digest, INVENTORY_TYPE)
     artifact = facility.store.get_manifest(old.repository, referrer.digest)
     blobs = [layer.digest for layer in artifact.layers if layer.media_type == INTERPRETER_TYPE]

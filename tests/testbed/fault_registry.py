@@ -50,6 +50,7 @@ class Faults:
     """No referrers API: 404 for it, and no OCI-Subject."""
     without_filter: bool = False
     page_size: int | None = None
+    without_catalogue: bool = False
     redirect_blobs_to: str | None = None
     """Blob GETs are redirected to this ``scheme://host:port``, same path."""
     wrong_bytes: bool = False
@@ -190,6 +191,8 @@ def _handler(registry: FaultRegistry) -> type[BaseHTTPRequestHandler]:
             parts = self.url.path.split("/")
             if self.url.path == "/v2/":
                 self.reply(200)
+            elif self.url.path == "/v2/_catalog":
+                self.catalogue()
             elif "uploads" in parts:
                 self.upload("/".join(parts[2 : parts.index("blobs")]), parts[-1])
             elif len(parts) > 4 and parts[-2] in ("blobs", "manifests", "referrers", "tags"):
@@ -379,6 +382,13 @@ def _handler(registry: FaultRegistry) -> type[BaseHTTPRequestHandler]:
                 return items[start:], {}
             following = f"{self.url.path}?last={start + size}"
             return items[start : start + size], {"Link": f'<{following}>; rel="next"'}
+
+        def catalogue(self) -> None:
+            if registry.faults.without_catalogue:
+                self.refuse(404, "UNSUPPORTED")
+                return
+            names, headers = self.page(sorted(registry.repositories))
+            self.reply(200, headers, json.dumps({"repositories": names}).encode())
 
         def tags(self, name: str, _: str) -> None:
             if name not in registry.repositories:

@@ -12,6 +12,7 @@ import websocket
 
 from base_images.assemble import build_base
 from builder.build import build
+from builder.container.engine import docker
 from builder.repository.spec import RepoSpec
 from launcher.context import open_context
 from tests.testbed.git_repository import commit_files
@@ -30,6 +31,11 @@ def engine_answers() -> bool:
     if shutil.which("docker") is None:
         return False
     return subprocess.run(["docker", "version"], capture_output=True, check=False, timeout=60).returncode == 0
+
+
+def engine_has_gpus() -> bool:
+    """Say whether the Docker Engine may give containers GPUs; for ``pytest.mark.skipif``."""
+    return engine_answers() and "nvidia" in docker("info", "--format", "{{json .Runtimes}}")
 
 
 @contextmanager

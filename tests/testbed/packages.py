@@ -89,7 +89,8 @@ def built_wheel(
 @dataclass
 class Index:
     """A running index. ``asked`` are the requests so far (``GET /files/...``); ``faults`` maps paths to a status;
-    ``uploaded`` maps names of wheels to upload times (PEP 700). Ranges are answered if ``ranges`` says so."""
+    ``uploaded`` maps names of wheels to upload times (PEP 700). Ranges are answered if ``ranges`` says so.
+    ``vulnerable`` maps ``NAME/VERSION`` to vulnerabilities; without it the index has no such pages."""
 
     url: str = ""
     wheels: list[BuiltWheel] = field(default_factory=list)
@@ -98,6 +99,7 @@ class Index:
     sizes: bool = True
     ranges: bool = True
     uploaded: dict[str, str] = field(default_factory=dict)
+    vulnerable: dict[str, list[dict[str, object]]] | None = None
 
     def address_of(self, wheel: BuiltWheel) -> str:
         return f"{self.url.removesuffix('/simple')}/files/{wheel.filename}"
@@ -144,6 +146,9 @@ def running_index(wheels: Iterable[BuiltWheel] = ()) -> Iterator[Index]:
                 status = index.faults[self.path]
             elif kind == "simple":
                 body, content_type = index._page(rest.strip("/")), _JSON
+            elif kind == "pypi" and index.vulnerable is not None:
+                known = index.vulnerable.get(rest.removesuffix("/json"), [])
+                body, content_type = json.dumps({"vulnerabilities": known}).encode(), "application/json"
             elif kind == "files":
                 body = next((wheel.content for wheel in index.wheels if wheel.filename == rest), None)
             wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")) if index.ranges else None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.build import build, dry_run
-from builder.facility import Bases
+from builder.facility import BaseChoice, Bases
 from builder.layers.errors import LayerError
 from builder.record import read_lock, read_records
 from builder.repository.spec import Commit, RepoSpec
@@ -25,7 +25,8 @@ from registry_sync.errors import CasabinderError, NotFoundError
 from tests.testbed.git_repository import commit_files, git
 from tests.testbed.packages import built_wheel
 from tests.testbed.recorded_store import recorded
-from tests.unit.builder.conftest import Workbench, make_workbench
+from tests.testbed.tiny_base import tiny_base
+from tests.unit.builder.conftest import IN_BASE, Workbench, make_workbench
 from tests.unit.builder.layers.helpers import Found, read_layer
 
 if TYPE_CHECKING:
@@ -298,3 +299,28 @@ def test_a_site_with_zstd_gets_another_image_of_the_same_files(workbench: Workbe
     found = verify(record.image, workbench.facility, workbench.directory / "scratch")
     assert (found.made, found.faults) == (record.digest, ())
     assert workbench.run().digest == plain.digest
+
+
+@pytest.mark.parametrize(("labels", "told"), [({}, True), ({"org.casabinder.cuda": "12.9"}, False)])
+def test_packages_for_cuda_on_a_base_without_it_are_spoken_of(
+    workbench: Workbench, labels: dict[str, str], told: bool
+) -> None:
+    workbench.index.wheels.append(built_wheel("cupy-cuda12x", "13.0"))
+    tiny_base(
+        workbench.store,
+        IN_BASE,
+        workbench.directory / "labelled",
+        requirements=("core", "plots"),
+        repository="fac/bases/labelled",
+        index_url=workbench.index.url,
+        labels=labels,
+    )
+    commit_files(workbench.repository, {"requirements.txt": "cupy-cuda12x\n"})
+    said: list[str] = []
+    bases = Bases.only(BaseChoice("registry.test", "fac/bases/labelled", "current"))
+    build(RepoSpec(str(workbench.repository)), bases, workbench.facility, lambda event: said.append(event.message))
+    sentence = (
+        "requirements.txt, line 1 asks for cupy-cuda12x, which is for CUDA, and the base tiny has none: notebooks and "
+        "workers of this image ask for no GPU by themselves"
+    )
+    assert (sentence in said) is told

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 from launcher.cli import _parser
-from launcher.inspect_commands import diff_images, inspect_image, rebase_image, verify_image
+from launcher.inspect_commands import diff_images, inspect_image, verify_image
+from launcher.rebase_commands import rebase
 from tests.unit.builder.conftest import CORE, PLOTS, Workbench, workbench
 from tests.unit.builder.test_rebase import FONTS_PATCHED, patched
 
@@ -53,7 +54,7 @@ def test_an_image_is_shown_compared_verified_and_rebased(
 
     choice = patched(workbench, CORE, PLOTS, FONTS_PATCHED)
     command = arguments("rebase", record.image, "--base", "patched", "--json")
-    assert rebase_image(context_of(workbench, choice), command) == 0
+    assert rebase(context_of(workbench, choice), command) == 0
     moved = json.loads(capsysbinary.readouterr().out)["image"]
     assert diff_images(context, arguments("diff", record.image, record.image)) == 0
     assert "one image" in capsysbinary.readouterr().out.decode()

@@ -198,6 +198,26 @@ def test_tags_on_many_pages(client: RegistryClient, registry: FaultRegistry) -> 
     assert len(registry.seen("GET", "tags/list")) == 5
 
 
+def test_repositories_on_many_pages(client: RegistryClient, registry: FaultRegistry) -> None:
+    assert client.repositories() == []
+    for name in ("team/b", "a", "team/a"):
+        registry.repository(name)
+    registry.faults.page_size = 2
+    assert client.repositories() == ["a", "team/a", "team/b"]
+    registry.faults.without_catalogue = True
+    with pytest.raises(RegistryError, match="does not list its repositories; name them"):
+        client.repositories()
+
+
+def test_requests_and_bytes_are_counted(client: RegistryClient, registry: FaultRegistry) -> None:
+    before = client.traffic
+    stored = image()
+    client.put_manifest("a", "v1", stored)
+    client.tags("a")
+    assert client.traffic.requests - before.requests >= len(registry.seen("PUT")) + len(registry.seen("GET", "tags"))
+    assert client.traffic.sent - before.sent == len(stored.raw)
+
+
 @pytest.mark.parametrize("without_filter", [False, True])
 def test_referrers(client: RegistryClient, registry: FaultRegistry, without_filter: bool) -> None:
     registry.faults.without_filter = without_filter

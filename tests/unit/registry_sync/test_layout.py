@@ -50,6 +50,14 @@ def test_blobs(tmp_path: Path) -> None:
         store.delete_blob("team/a", descriptor.digest)
 
 
+def test_repositories(tmp_path: Path) -> None:
+    store = LayoutStore(tmp_path / "root")
+    assert store.repositories() == []
+    for name in ("team/b", "a", "team/a"):
+        put(store, name, b"bytes")
+    assert store.repositories() == ["a", "team/a", "team/b"]
+
+
 @pytest.mark.parametrize("data", [b"other bytes", b"less", b"some bytez"])
 def test_wrong_bytes_leave_nothing(tmp_path: Path, data: bytes) -> None:
     store, descriptor = LayoutStore(tmp_path), describe(b"some bytes")

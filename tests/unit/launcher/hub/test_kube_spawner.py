@@ -43,7 +43,7 @@ def pod_and_secret(directory: Path, mode: str, **settings: Any) -> tuple[dict[st
     return pod, secret
 
 
-def pod_and_more(directory: Path, mode: str, **settings: Any) -> tuple[dict[str, Any], ...]:
+def pod_and_more(directory: Path, mode: str, gpus: int = 0, **settings: Any) -> tuple[dict[str, Any], ...]:
     """Return what the API server is asked to make for a request: pod, Secret and, where there is one, Service."""
     secret = directory / "secret"
     secret.write_text(KEYS.secret.hex() + "\n")
@@ -52,7 +52,7 @@ def pod_and_more(directory: Path, mode: str, **settings: Any) -> tuple[dict[str,
     async def make() -> tuple[Any, ...]:
         spawner = VouchedKubeSpawner(_mock=True, secret_file=str(secret), mode=mode, **settings)
         spawner.server = _Server()
-        spawner._request = replace(REQUEST, mode="anonymous" if mode == "anonymous" else "login")
+        spawner._request = replace(REQUEST, mode="anonymous" if mode == "anonymous" else "login", gpus=gpus)
         spawner.prepare(spawner._request)
         pod = await spawner.get_pod_manifest()
         owner = make_owner_reference(spawner.pod_name, "a-uid")
@@ -108,6 +108,17 @@ def test_a_temporary_servers_pod_is_unprivileged_and_its_token_a_file(tmp_path: 
     assert pod["metadata"]["labels"]["org.casabinder.env-id"] == REQUEST.env_id
     assert pod["metadata"]["annotations"]["org.casabinder.digest"] == REQUEST.digest
     assert "--ServerApp.base_url=/user/agc-0a1b2c3d/" in container["args"]
+
+
+def test_a_pod_for_cuda_asks_for_gpus_where_the_site_says(tmp_path: Path) -> None:
+    nodes = {"node_selector": {"accelerator": "nvidia"}, "extra_pod_config": {"runtimeClassName": "nvidia"}}
+    pod, *_ = pod_and_more(tmp_path, "anonymous", 1, **nodes, extra_resource_limits={"example.org/fpga": "1"})
+    kubernetes_validate.validate(pod, VERSION, strict=True)
+    (container,) = pod["spec"]["containers"]
+    limits = container["resources"]["limits"]
+    assert limits == {"cpu": 1.5, "memory": 2**30, "example.org/fpga": "1", "nvidia.com/gpu": "1"}
+    assert pod["spec"]["runtimeClassName"] == "nvidia"
+    assert pod["spec"]["nodeSelector"] == {"accelerator": "nvidia"}
 
 
 def test_a_persons_pod_has_a_home_and_no_token_of_ours(tmp_path: Path) -> None:
