@@ -71,6 +71,8 @@ class Catalogue:
         place.mkdir(parents=True, exist_ok=True)
         document = known.document.model_dump(mode="json", exclude_none=True, exclude={"protected"})
         (place / "base.yaml").write_text(json.dumps({**document, "name": NAME}), encoding="utf-8")
+        # There is no matplotlib in it.
+        (place / "smoke-test.yaml").write_text("not_imported: {analysis: {matplotlib_inline: no matplotlib}}\n")
         for name, roots in ROOTS.items():
             there = getattr(self._inventory, name).by_name
             wanted = {*closure_of(roots, there, self._inventory.target), *(more if name == "analysis" else ())}
