@@ -169,7 +169,11 @@ def measure(images: int, by_docker: int, base: str) -> dict[str, Any]:
             "base": old,
             "first builds": built,
             "release": release,
-            "rebase": {**rebased, **{state: outcomes[state] for state in ("moved", "rebuild", "failed")}},
+            "rebase": {
+                **rebased,
+                "sent MB": _mb(outcomes["sent"]),
+                **{state: outcomes[state] for state in ("moved", "rebuild", "failed")},
+            },
             "rebase again": again,
             "click": {"cached": click["cached"], "requests": found},
             "rebuild": rebuilt,
