@@ -294,14 +294,14 @@ def measure(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
             }
 
 
-def copy_base(name: str, site: Site, store: RegistryClient) -> str:
+def copy_base(name: str, site: Site, store: RegistryClient, reference: str = "current") -> str:
     """Copy a base of the site to the benchmark's registry and return its digest."""
     source, prefix = open_store(site.registry)
     repository = f"{prefix}/bases/{name}" if prefix else f"bases/{name}"
     with source:
-        if source.head_manifest(repository, "current") is None:
+        if source.head_manifest(repository, reference) is None:
             raise CasabinderError(f"the registry {site.registry} has no base {name}: run casabinder base build {name}")
-        return copy_image(source, repository, "current", store, BASE_REPOSITORY, ["current"]).digest
+        return copy_image(source, repository, reference, store, BASE_REPOSITORY, ["current"]).digest
 
 
 def machine() -> dict[str, str]:

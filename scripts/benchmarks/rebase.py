@@ -46,6 +46,7 @@ from scripts.benchmarks.measure import Run, run
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from launcher.context import Context
     from launcher.site_config import Site
     from scripts.benchmarks.local_registry import LocalRegistry, Traffic
 
@@ -117,7 +118,9 @@ def measure(images: int, by_docker: int, base: str) -> dict[str, Any]:
         os.environ["PATH"] += f"{os.pathsep}{parent / 'tools' / 'bin'}"
         registry = stack.enter_context(running_registry(scratch / "registry"))
         store = stack.enter_context(RegistryClient(registry.address))
-        copy_base(base, site, store)
+        context = open_context()
+        stack.callback(context.facility.store.close)
+        old = copy_base(base, site, store, context.bases(base).offers[0].choice.reference)
         bench, cache = Bench(scratch, site, images), scratch / "cache"
         load = os.getloadavg()[0]
         _say(f"building {images} images on {base}")
@@ -125,7 +128,7 @@ def measure(images: int, by_docker: int, base: str) -> dict[str, Any]:
         first, _ = bench.build_all(registry, cache, BASE_REPOSITORY)
         built = _numbers(first, registry.since(mark), images)
         _say(f"making the patched base: {base} with Debian's {MORE}")
-        patched, release = _release(base, scratch, registry, store)
+        patched, release = _release(context, base, scratch, registry, store)
         copied = scratch / "copied"
         (copied / "storage").parent.mkdir()
         subprocess.run(["cp", "-a", str(registry.directory / "storage"), str(copied / "storage")], check=True)
@@ -163,9 +166,14 @@ def measure(images: int, by_docker: int, base: str) -> dict[str, Any]:
             "machine": machine(),
             "load before": round(load, 1),
             "images": images,
+            "base": old,
             "first builds": built,
             "release": release,
-            "rebase": {**rebased, **{state: outcomes[state] for state in ("moved", "rebuild", "failed")}},
+            "rebase": {
+                **rebased,
+                "sent MB": _mb(outcomes["sent"]),
+                **{state: outcomes[state] for state in ("moved", "rebuild", "failed")},
+            },
             "rebase again": again,
             "click": {"cached": click["cached"], "requests": found},
             "rebuild": rebuilt,
@@ -175,9 +183,10 @@ def measure(images: int, by_docker: int, base: str) -> dict[str, Any]:
         }
 
 
-def _release(base: str, scratch: Path, registry: LocalRegistry, store: RegistryClient) -> tuple[str, dict[str, Any]]:
+def _release(
+    context: Context, base: str, scratch: Path, registry: LocalRegistry, store: RegistryClient
+) -> tuple[str, dict[str, Any]]:
     """Make the patched base and push it; return its repository and what that took."""
-    context = open_context()
     directory = scratch / "definitions" / base
     shutil.copytree(context.definition(base).directory, directory)
     document = directory / "base.yaml"
@@ -185,7 +194,6 @@ def _release(base: str, scratch: Path, registry: LocalRegistry, store: RegistryC
     document.write_text(text.replace("    - ca-certificates\n", f"    - ca-certificates\n    - {MORE}\n"))
     mark, began = registry.mark(), time.monotonic()
     record = build_base(read_definition(directory), context.workshop, store, registry.address, PREFIX, say=_say)
-    context.facility.store.close()
     numbers = {"seconds": round(time.monotonic() - began, 1), "stored MB": _mb(registry.since(mark).stored)}
     return base_repository(PREFIX, base), {**numbers, "bytes": record.bytes, "layers": record.layers}
 
