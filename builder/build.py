@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from builder.base import Base
+    from builder.choose import ChosenBase
     from builder.environment.spec import EnvironmentSpec
     from builder.facility import BaseChoice, Bases, Facility
     from builder.locking.report import LockReport
@@ -42,13 +43,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A build that is planned in full and has changed nothing yet: what ``--dry-run`` shows."""
+    """A build that is planned in full and has changed nothing yet: what ``--dry-run`` shows.
+
+    ``settled`` is whether a later build of the commit would take the same base: not if a better one is to be built yet.
+    """
 
     commit: Commit
     spec: EnvironmentSpec
     choice: BaseChoice
     plan: BuildPlan
     before: str = ""
+    settled: bool = True
 
     @cached_property
     def report(self) -> LockReport:
@@ -115,8 +120,9 @@ def build(
         report=prepared.report.to_json(),
         new=there is None and not rebuild,
     )
-    facility.store.put_manifest(repository, alias, image.manifest)
-    shelf.put(record)
+    if prepared.settled:
+        facility.store.put_manifest(repository, alias, image.manifest)
+        shelf.put(record)
     return replace(record, seconds=_seconds(phases, began))
 
 
@@ -148,7 +154,7 @@ def _prepare(
     fresh: bool,
     clock: Callable[[], float],
 ) -> Prepared:
-    from builder.choose import choose_base, missing_cuda
+    from builder.choose import missing_cuda
     from builder.environment.detect import detect
     from builder.locking.as_of import moment
     from builder.locking.lock import lock
@@ -167,10 +173,9 @@ def _prepare(
             from builder.container.steps import announce
 
             announce(spec.container, progress)
-    chosen = choose_base(spec, bases)
+    chosen, base, settled = _found_base(spec, bases, facility)
     offer = chosen.offer
     with phases.phase("lock", f"locking against {offer.name}, because {chosen.reason}") as progress:
-        base = _load(offer.choice, facility)
         for note in filter(None, (*chosen.notes, missing_cuda(spec, base))):
             progress.say(note)
         maker = make_maker(facility, base, tree, progress)
@@ -182,7 +187,38 @@ def _prepare(
         )
         for note in answer.notes:
             progress.say(note)
-    return Prepared(commit, spec, offer.choice, plan(base, answer, spec, tree, options.compression), before)
+    planned = plan(base, answer, spec, tree, options.compression)
+    return Prepared(commit, spec, offer.choice, planned, before, settled)
+
+
+def _found_base(spec: EnvironmentSpec, bases: Bases, facility: Facility) -> tuple[ChosenBase, Base, bool]:
+    """Return the base to build on, and whether it is the best that is offered.
+
+    One that is made for a package, and that this site has not built, is passed over, which is said.
+    """
+    from builder.choose import choose_base, without
+    from builder.environment.spec import EnvironmentFileError
+
+    best = choose_base(spec, bases)
+    try:
+        return best, _load(best.offer.choice, facility), True
+    except MissingBaseError as missing:
+        if not best.by_package:
+            raise
+        try:
+            chosen, base, _ = _found_base(spec, without(best.offer, bases), facility)
+        except EnvironmentFileError:
+            raise missing from None  # no other has its Python
+    name = best.offer.name
+    note = (
+        f"{best.reason}, for which there is the base {name}, but this site has not built it: {chosen.offer.name} is "
+        f"taken, and a build after `casabinder base build {name}` takes the other"
+    )
+    return replace(chosen, notes=(note, *chosen.notes)), base, False
+
+
+class MissingBaseError(CasabinderError):
+    """A base is offered and not in the registry."""
 
 
 def _load(choice: BaseChoice, facility: Facility) -> Base:
@@ -192,7 +228,7 @@ def _load(choice: BaseChoice, facility: Facility) -> Base:
     try:
         return load_base(store, choice.registry, choice.repository, choice.reference, facility.cache)
     except NotFoundError as error:
-        raise CasabinderError(
+        raise MissingBaseError(
             f"the base image {choice} is not in the registry; make it with `casabinder base build`, "
             "or choose another with --base"
         ) from error

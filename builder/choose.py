@@ -10,7 +10,7 @@ A base that ``casabinder.yaml`` names is taken, or refused if its Python is not 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.asked import asked_packages
@@ -32,11 +32,15 @@ _OLDEST_GLIBC = "2.28"  # no marker knows it
 
 @dataclass(frozen=True)
 class ChosenBase:
-    """The base to build on, why, as a short text for people, and what else they should know."""
+    """The base to build on, why, as a short text for people, and what else they should know.
+
+    ``by_package`` says that it is the one made for a package, without which another would be taken.
+    """
 
     offer: BaseOffer
     reason: str
     notes: tuple[str, ...] = ()
+    by_package: bool = False
 
 
 def choose_base(spec: EnvironmentSpec, bases: Bases) -> ChosenBase:
@@ -59,9 +63,14 @@ def choose_base(spec: EnvironmentSpec, bases: Bases) -> ChosenBase:
         found = {offer.name: package for offer in fitting if (package := served(spec, offer))}
         if found:
             offer = _best([offer for offer in fitting if offer.name in found], bases)
-            return ChosenBase(offer, str(found[offer.name]))
+            return ChosenBase(offer, str(found[offer.name]), by_package=offer is not bases.offers[0])
     offer = _best([one for one in fitting if not one.special or one is bases.offers[0]] or fitting, bases)
     return ChosenBase(offer, _by_python(spec, offer, bases), _left_out(spec, offer, bases))
+
+
+def without(offer: BaseOffer, bases: Bases) -> Bases:
+    """Return the bases but one."""
+    return replace(bases, offers=tuple(one for one in bases.offers if one is not offer))
 
 
 def missing_cuda(spec: EnvironmentSpec, base: Base) -> str:

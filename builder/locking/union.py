@@ -97,7 +97,7 @@ class Resolver:
         versions = {package.name: package.version for package in own}
         newer = _may_be_newer(wishes, versions) if wishes.before else set()
         files = [("user.in", _text([*lines, *direct])), ("base.in", _text(base.inventory.analysis.requirements))]
-        preferences = write_pylock(own, base.inventory.target)
+        preferences = write_pylock(own, base.inventory.target) if own else ""
         with ExitStack() as stack:
             links = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="casabinder-links-")))
             for _ in range(_MOST_MADE + _MOST_PASSES):

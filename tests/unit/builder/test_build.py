@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.build import build, dry_run
-from builder.facility import BaseChoice, Bases
+from builder.facility import BaseChoice, BaseOffer, Bases
 from builder.layers.errors import LayerError
+from builder.package_pattern import PackagePattern
 from builder.record import read_lock, read_records
 from builder.repository.spec import Commit, RepoSpec
 from builder.verify import verify
@@ -222,6 +223,38 @@ def test_a_base_that_is_not_there(workbench: Workbench) -> None:
     workbench.store.delete_manifest(workbench.base.repository, "current")
     with pytest.raises(CasabinderError, match=r"the base image registry.test/fac/bases/tiny:current is not in the reg"):
         workbench.run(FILES)
+
+
+def test_a_base_that_is_made_for_a_package_and_not_built_is_passed_over_until_it_is(workbench: Workbench) -> None:
+    commit_files(workbench.repository, {"requirements.txt": "extra==1.0\n"})
+    spec, notes = RepoSpec(str(workbench.repository)), list[str]()
+    plain = BaseOffer("plain", "3.13", workbench.choice)
+    special = BaseChoice("registry.test", "fac/bases/special", "current")
+    bases = Bases((plain, BaseOffer("special", "3.13", special, (PackagePattern.parse("extra"),))))
+    first = build(spec, bases, workbench.facility, lambda event: notes.append(event.message))
+    assert first.base.reference == str(workbench.choice)
+    sentence = "requirements.txt, line 1 asks for extra==1.0, for which there is the base special, but this"
+    assert any(note.startswith(sentence) and "plain is taken" in note for note in notes), notes
+    wheels, scratch = [*IN_BASE, built_wheel("glyphs", "1.0")], workbench.directory / "special"
+    workbench.index.wheels.append(wheels[-1])
+    tiny_base(workbench.store, wheels, scratch, repository=special.repository, index_url=workbench.index.url)
+    second = build(spec, bases, workbench.facility)
+    assert (second.base.reference, second.cached) == (str(special), False)
+    assert build(spec, bases, workbench.facility).cached
+
+    third = BaseChoice("registry.test", "fac/bases/third", "current")
+    only = Bases((BaseOffer("old", "3.10", workbench.choice), replace(bases.offers[1], choice=third)))
+    commit_files(workbench.repository, {"runtime.txt": "python-3.13\n"})
+    with pytest.raises(CasabinderError, match="fac/bases/third:current is not in the registry"):
+        build(spec, only, workbench.facility)
+
+
+def test_a_base_that_does_not_say_where_its_wheels_are(workbench: Workbench) -> None:
+    commit_files(workbench.repository, {"requirements.txt": "extra==1.0\n"})
+    choice = BaseChoice("registry.test", "fac/bases/elsewhere", "current")
+    tiny_base(workbench.store, IN_BASE, workbench.directory / "elsewhere", repository=choice.repository)
+    record = build(RepoSpec(str(workbench.repository)), Bases.only(choice), workbench.facility)
+    assert record.packages["added"] == 1
 
 
 def test_a_symlink_out_of_the_repository_ends_before_anything_is_pushed(workbench: Workbench) -> None:
