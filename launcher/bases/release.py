@@ -82,8 +82,8 @@ class Releases:
     def release(self, channel: Channel, *, refresh: bool = False, address: str = "") -> Released:
         """Build the base, try it, make a release of it and move a channel to it.
 
-        An image that was released before is not tried again and keeps its tag. ``address`` is of a file to read over
-        XRootD while it is tried.
+        An image that was released before is not tried again and keeps its tag, as for :meth:`promote`. ``address`` is
+        of a file to read over XRootD while it is tried.
         """
         self._need_engine()
         facility = self._context.facility
@@ -100,19 +100,12 @@ class Releases:
         history = self.ledger.history()
         known = history.find(record.digest)
         if known is not None:
-            self._refuse_rolled_back(history, channel, known)
-            changes, tested, new = known.changes, known.smoke_test, False
+            done = self._take(history, known, channel, again=False, address=address)
         else:
-            report = self._try(record.digest, address)
-            if not report.passed:
-                return Released(self._name, channel, smoke_test=report.summary, faults=tuple(report.faults))
-            before = history.now(channel) or (history.releases[-1] if history.releases else None)
-            different = self._changes(before, record.digest)
-            changes, tested, new = in_short(different, since=before is not None), report.summary, True
-            self._note(record.digest, report, before, different)
-        made = self.ledger.release(record.digest, changes, tested)
-        accept_base(record, facility.store)
-        return self._moved(channel, made, new=new)
+            done = self._make(history, record.digest, channel, address)
+        if not done.faults:
+            accept_base(record, facility.store)
+        return done
 
     def promote(self, source: str, channel: Channel, *, again: bool = False, address: str = "") -> Released:
         """Have a channel name the release that ``source``, a channel or a release's tag, names.
@@ -125,22 +118,7 @@ class Releases:
             raise CasabinderError(
                 f"{self._name}: {source} names no release; `casabinder base releases {self._name}` lists what there is"
             )
-        self._refuse_rolled_back(history, channel, made)
-        if again or address or not self._passed(made):
-            self._need_engine()
-            report = self._try(made.digest, address)
-            stored = json.loads(self.ledger.notes(made.digest) or b"{}")
-            self._attach(made.digest, {**stored, "smoke_test": report.to_json()})
-            if not report.passed:
-                return Released(
-                    self._name,
-                    channel,
-                    made.tag,
-                    made.digest,
-                    smoke_test=report.summary,
-                    faults=tuple(report.faults),
-                )
-        return self._moved(channel, made, new=False)
+        return self._take(history, made, channel, again=again, address=address)
 
     def back(self, channel: Channel, tag: str = "") -> tuple[Release, Release]:
         """Have a channel name the release before, or one of a tag; return what it named and what it names now."""
@@ -164,18 +142,40 @@ class Releases:
             for made in reversed(history.releases)
         ]
 
-    def _need_engine(self) -> None:
-        missing = engine_is_missing(self._context.facility.containers)
-        if missing:
-            raise CasabinderError(f"a base is released only after it was tried in a container: {missing}")
+    def _make(self, history: History, digest: str, channel: Channel, address: str) -> Released:
+        """Make a release of an image that never was one."""
+        report = self._try(digest, address)
+        if not report.passed:
+            return Released(self._name, channel, smoke_test=report.summary, faults=tuple(report.faults))
+        before = history.now(channel) or (history.releases[-1] if history.releases else None)
+        changes = self._changes(before, digest)
+        self._note(digest, report, before, changes)
+        made = self.ledger.release(digest, in_short(changes, since=before is not None), report.summary)
+        return self._moved(channel, made, new=True)
 
-    def _refuse_rolled_back(self, history: History, channel: Channel, made: Release) -> None:
+    def _take(self, history: History, made: Release, channel: Channel, *, again: bool, address: str) -> Released:
+        """Have a channel name what was released before."""
         if made.digest in history.rolled_back(channel):
             raise CasabinderError(
                 f"{self._name}: {channel} was rolled back from {made.tag}, and this is the same image: change the "
                 f"definition, or fetch Debian anew with --refresh; `casabinder base rollback {self._name} --channel "
                 f"{channel} --to {made.tag}` puts it back as it is"
             )
+        if again or address or not self._passed(made):
+            self._need_engine()
+            report = self._try(made.digest, address)
+            stored = json.loads(self.ledger.notes(made.digest) or b"{}")
+            self._attach(made.digest, {**stored, "smoke_test": report.to_json()})
+            if not report.passed:
+                faults = tuple(report.faults)
+                return Released(self._name, channel, made.tag, made.digest, smoke_test=report.summary, faults=faults)
+        self.ledger.release(made.digest, made.changes, made.smoke_test)  # its tag, if that was interrupted
+        return self._moved(channel, made, new=False)
+
+    def _need_engine(self) -> None:
+        missing = engine_is_missing(self._context.facility.containers)
+        if missing:
+            raise CasabinderError(f"a base is released only after it was tried in a container: {missing}")
 
     def _try(self, digest: str, address: str) -> BaseSmokeReport:
         exceptions = read_exceptions(self._definition.directory)
