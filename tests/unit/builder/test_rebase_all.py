@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -182,7 +181,7 @@ def test_the_newest_image_of_a_commit_counts(workbench: Workbench) -> None:
     older = built(workbench, "one", {"requirements.txt": "extra\n"})
     middle = patched(workbench, CORE, PLOTS, FONTS_PATCHED)
     workbench.index.wheels.append(built_wheel("extra", "3.0"))
-    newer = build(spec, Bases.only(middle), workbench.facility, rebuild=True, clock=lambda: time.time() + 60)
+    newer = build(spec, Bases.only(middle), workbench.facility, rebuild=True, clock=lambda: 4e9)
     scratch, wheels = workbench.directory / "third", [CORE, PLOTS, built_wheel("fonts", "1.2")]
     repository = "fac/bases/third"
     tiny_base(workbench.store, wheels, scratch, requirements=("core",), repository=repository)
