@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from builder.attachments.build_log import BuildLog
 from builder.attachments.provenance import BuildInputs, public_address
-from builder.events import Phases, Reporter, silent
+from builder.events import Phases, Progress, Reporter, silent
 from builder.identity import alias_tag
 from builder.image import Image
 from builder.options import DEFAULTS, BuildOptions
@@ -36,9 +36,12 @@ if TYPE_CHECKING:
     from builder.choose import ChosenBase
     from builder.environment.spec import EnvironmentSpec
     from builder.facility import BaseChoice, Bases, Facility
+    from builder.locking.lock import Lock
     from builder.locking.report import LockReport
     from builder.plan import BuildPlan
     from builder.repository.spec import Commit, RepoSpec
+
+    _Found = tuple[ChosenBase, Base, bool]
 
 
 @dataclass(frozen=True)
@@ -173,13 +176,16 @@ def _prepare(
             from builder.container.steps import announce
 
             announce(spec.container, progress)
-    chosen, base, settled = _found_base(spec, bases, facility)
-    offer = chosen.offer
-    with phases.phase("lock", f"locking against {offer.name}, because {chosen.reason}") as progress:
-        for note in filter(None, (*chosen.notes, missing_cuda(spec, base))):
-            progress.say(note)
-        maker = make_maker(facility, base, tree, progress)
-        answer = lock(spec, base, facility, maker=maker, before=before, fresh=fresh, clock=clock)
+    found = _found_base(spec, bases, facility)
+    with phases.phase("lock", f"locking against {found[0].offer.name}, because {found[0].reason}") as progress:
+
+        def locked(chosen: ChosenBase, base: Base) -> Lock:
+            for note in filter(None, (*chosen.notes, missing_cuda(spec, base))):
+                progress.say(note)
+            maker = make_maker(facility, base, tree, progress)
+            return lock(spec, base, facility, maker=maker, before=before, fresh=fresh, clock=clock)
+
+        (chosen, base, settled), answer = _first_fit(found, spec, bases, facility, locked, progress)
         answer = answer.sized(facility.wheelhouse)
         counts = answer.report()
         progress.summary = (
@@ -188,10 +194,10 @@ def _prepare(
         for note in answer.notes:
             progress.say(note)
     planned = plan(base, answer, spec, tree, options.compression)
-    return Prepared(commit, spec, offer.choice, planned, before, settled)
+    return Prepared(commit, spec, chosen.offer.choice, planned, before, settled)
 
 
-def _found_base(spec: EnvironmentSpec, bases: Bases, facility: Facility) -> tuple[ChosenBase, Base, bool]:
+def _found_base(spec: EnvironmentSpec, bases: Bases, facility: Facility) -> _Found:
     """Return the base to build on, and whether it is the best that is offered.
 
     One that is made for a package, and that this site has not built, is passed over, which is said.
@@ -215,6 +221,35 @@ def _found_base(spec: EnvironmentSpec, bases: Bases, facility: Facility) -> tupl
         f"taken, and a build after `casabinder base build {name}` takes the other"
     )
     return replace(chosen, notes=(note, *chosen.notes)), base, False
+
+
+def _first_fit(
+    found: _Found,
+    spec: EnvironmentSpec,
+    bases: Bases,
+    facility: Facility,
+    locked: Callable[[ChosenBase, Base], Lock],
+    progress: Progress,
+) -> tuple[_Found, Lock]:
+    """Return what was found and the lock on it. A base that packages lead to, and that they don't go with, is given up
+    for the next, which is said; if there is no other, the first base's error stands."""
+    from builder.choose import without
+    from builder.environment.spec import EnvironmentFileError
+    from builder.locking.pylock import UnfitError
+
+    chosen, base, _ = found
+    try:
+        return found, locked(chosen, base)
+    except UnfitError as error:
+        if not chosen.by_package:
+            raise
+        rest = without(chosen.offer, bases)
+        try:
+            other = _found_base(spec, rest, facility)
+            progress.say(f"{chosen.offer.name} is not taken after all, but {other[0].offer.name}: {error}")
+            return _first_fit(other, spec, rest, facility, locked, progress)
+        except (UnfitError, EnvironmentFileError):
+            raise error from None
 
 
 class MissingBaseError(CasabinderError):

@@ -40,6 +40,10 @@ class LockError(CasabinderError):
     """A lock that can't be read, can't be made, or can't be honoured."""
 
 
+class UnfitError(LockError):
+    """What is asked for does not go with a base; with another it may."""
+
+
 @dataclass(frozen=True, order=True)
 class LockedPackage:
     """One package of a lock and the wheel that stands for it.

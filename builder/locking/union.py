@@ -23,7 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from builder.locking.closure import admits
-from builder.locking.pylock import LockedPackage, LockError, read_pylock, write_pylock
+from builder.locking.pylock import LockedPackage, LockError, UnfitError, read_pylock, write_pylock
 from builder.locking.refusal import explain_refusal
 from builder.locking.resolver import PackageIndex, RefusedError, resolve
 from registry_sync.errors import CasabinderError
@@ -203,7 +203,7 @@ def _explained(refused: RefusedError, wishes: Wishes, base: Base) -> LockError:
         )
     stated = [*wishes.wanted, *wishes.narrowed]
     made = {package.name: where for package, _, where in wishes.made}
-    return LockError(explain_refusal(str(refused), stated, wishes.file, base, made=made, before=wishes.before))
+    return UnfitError(explain_refusal(str(refused), stated, wishes.file, base, made=made, before=wishes.before))
 
 
 def _extras(extras: Iterable[str]) -> str:

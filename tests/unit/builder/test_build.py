@@ -18,6 +18,7 @@ import pytest
 from builder.build import build, dry_run
 from builder.facility import BaseChoice, BaseOffer, Bases
 from builder.layers.errors import LayerError
+from builder.locking.pylock import UnfitError
 from builder.package_pattern import PackagePattern
 from builder.record import read_lock, read_records
 from builder.repository.spec import Commit, RepoSpec
@@ -31,6 +32,7 @@ from tests.unit.builder.conftest import IN_BASE, Workbench, make_workbench
 from tests.unit.builder.layers.helpers import Found, read_layer
 
 if TYPE_CHECKING:
+    from builder.events import Event
     from builder.record import ImageRecord
     from registry_sync.manifest import Manifest
 
@@ -357,3 +359,39 @@ def test_packages_for_cuda_on_a_base_without_it_are_spoken_of(
         "workers of this image ask for no GPU by themselves"
     )
     assert (sentence in said) is told
+
+
+@pytest.mark.parametrize(
+    ("requires", "taken"), [("core>=2", "fac/bases/labelled"), ("core<2", "fac/bases/tiny"), ("core<0.1", "")]
+)
+def test_a_base_that_packages_lead_to_and_do_not_go_with(workbench: Workbench, requires: str, taken: str) -> None:
+    workbench.index.wheels.append(built_wheel("cupy-cuda12x", "13.0", requires=[requires]))
+    tiny_base(
+        workbench.store,
+        IN_BASE,
+        workbench.directory / "labelled",
+        requirements=("core==2.0", "plots"),
+        repository="fac/bases/labelled",
+        index_url=workbench.index.url,
+        labels={"org.casabinder.cuda": "12.9"},
+    )
+    commit_files(workbench.repository, {"requirements.txt": "cupy-cuda12x\n"})
+    labelled = BaseChoice("registry.test", "fac/bases/labelled", "current")
+    bases = Bases((BaseOffer("tiny", "3.13", workbench.choice), BaseOffer("labelled", "3.13", labelled, cuda=True)))
+    said: list[str] = []
+
+    def hear(event: Event) -> None:
+        said.append(event.message)
+
+    spec = RepoSpec(str(workbench.repository))
+    if not taken:
+        with pytest.raises(UnfitError, match="can't be had together with core of the base tiny"):
+            build(spec, bases, workbench.facility, hear)
+        return
+    record = build(spec, bases, workbench.facility, hear)
+    assert record.base.reference == f"registry.test/{taken}:current"
+    given_up = [
+        words for words in said if words.startswith("labelled is not taken after all, but tiny: requirements.txt")
+    ]
+    assert bool(given_up) is (taken == "fac/bases/tiny")
+    assert build(spec, bases, workbench.facility).cached
