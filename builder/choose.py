@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.asked import asked_packages
-from builder.cuda import wants_cuda
+from builder.cuda import for_cuda, serves
 from builder.environment.spec import EnvironmentFileError
 from builder.target import PythonTarget
 
@@ -74,10 +74,16 @@ def without(offer: BaseOffer, bases: Bases) -> Bases:
 
 
 def missing_cuda(spec: EnvironmentSpec, base: Base) -> str:
-    """Return a sentence if packages are asked for that are for CUDA, and ``base`` does not have it; else nothing."""
-    package = None if base.cuda else wants_cuda(asked_packages(spec, base.inventory.target))
+    """Return a sentence if packages are asked for that are for a CUDA which ``base`` does not have; else nothing."""
+    asked = for_cuda(asked_packages(spec, base.inventory.target))
+    package = next((package for package in asked if not serves(base.cuda, package)), None)
     if package is None:
         return ""
+    if base.cuda:
+        return (
+            f"{package}, and the base {base.inventory.name} has CUDA {base.cuda}: the drivers that notebooks and "
+            "workers ask for may be too old for it"
+        )
     return (
         f"{package}, which is for CUDA, and the base {base.inventory.name} has none: notebooks and workers of this "
         "image ask for no GPU by themselves"
@@ -130,8 +136,9 @@ def _listed_package(spec: EnvironmentSpec, offer: BaseOffer) -> AskedPackage | N
 
 
 def _cuda_package(spec: EnvironmentSpec, offer: BaseOffer) -> AskedPackage | None:
-    """Return a package for CUDA if the base has that."""
-    return wants_cuda(asked_packages(spec, _target(offer))) if offer.cuda else None
+    """Return a package for CUDA if the base has that, and is for all such packages."""
+    asked = for_cuda(asked_packages(spec, _target(offer))) if offer.cuda else []
+    return asked[0] if asked and all(serves(offer.cuda, package) for package in asked) else None
 
 
 def _target(offer: BaseOffer) -> PythonTarget:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from builder.package_pattern import PackagePattern
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 CUDA = "org.casabinder.cuda"
 CUDA_DRIVER = "org.casabinder.cuda-driver"
 
+_MAJOR = re.compile(r"\bcu(?:da)?(\d\d)")  # of jax-cuda12-plugin, cupy-cuda12x, cudf-cu12
 # The index's torch for Linux is the build for CUDA. jax and tensorflow are for processors unless an extra is asked for.
 _FOR_CUDA = tuple(
     map(
@@ -39,9 +41,18 @@ _FOR_CUDA = tuple(
 _NOT_FOR_CUDA = tuple(map(PackagePattern.parse, ("nvidia-nccl-*", "nvidia-ml-py*")))
 
 
-def wants_cuda(packages: Iterable[AskedPackage]) -> AskedPackage | None:
-    """Return the first package that is asked for to use CUDA; nothing if there is none."""
-    return next((package for package in packages if _for_cuda(package)), None)
+def for_cuda(packages: Iterable[AskedPackage]) -> list[AskedPackage]:
+    """Return the packages that are asked for to use CUDA."""
+    return [package for package in packages if _for_cuda(package)]
+
+
+def serves(version: str, package: AskedPackage) -> bool:
+    """Whether a base with ``version`` of CUDA (empty: none) is for a package.
+
+    One for another major version needs another driver, and CuPy's can't be there twice.
+    """
+    named = _MAJOR.search(" ".join([package.name, *sorted(package.extras)]))
+    return bool(version) and (named is None or named[1] == version.partition(".")[0])
 
 
 def _for_cuda(package: AskedPackage) -> bool:

@@ -102,19 +102,19 @@ class BaseChoice:
 class BaseOffer:
     """A base that may be taken: its name in the catalogue (or its reference), its Python (``3.13``; ``""`` unknown).
 
-    ``chosen_for`` are the packages that it is made for; with ``cuda`` it is also for those that need CUDA.
+    ``chosen_for`` are the packages that it is made for; with ``cuda``, a version, it is also for those that need CUDA.
     """
 
     name: str
     python: str
     choice: BaseChoice
     chosen_for: tuple[PackagePattern, ...] = ()
-    cuda: bool = False
+    cuda: str = ""
 
     @property
     def special(self) -> bool:
         """Whether it is not for everybody who asks for its Python."""
-        return bool(self.chosen_for) or self.cuda
+        return bool(self.chosen_for or self.cuda)
 
 
 @dataclass(frozen=True)

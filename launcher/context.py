@@ -108,7 +108,8 @@ class Context:
             reference = self._released(name, tag) if tag else base_identity(definition, self.workshop)
             choice = BaseChoice(self.facility.registry, self.base_repository(name), reference)
             made_for = tuple(map(PackagePattern.parse, definition.document.chosen_for))
-            return BaseOffer(name, definition.python, choice, made_for, cuda=definition.cuda is not None)
+            cuda = definition.cuda.version if definition.cuda else ""
+            return BaseOffer(name, definition.python, choice, made_for, cuda)
         return self._elsewhere(stated)
 
     def _released(self, name: str, tag: str) -> str:

@@ -110,7 +110,7 @@ def record(
     """A repository that gets the CUDA base by asking for CuPy, and replaces one package."""
     repository = tmp_path_factory.mktemp("repository") / "gpu"
     commit_files(repository, {"requirements.txt": "mplhep==0.4.1\ncupy-cuda12x\n"})
-    bases = Bases((BaseOffer("coffea-py313", "3.13", real_base), BaseOffer(NAME, "3.13", choice, cuda=True)))
+    bases = Bases((BaseOffer("coffea-py313", "3.13", real_base), BaseOffer(NAME, "3.13", choice, cuda="12.9")))
     return build(RepoSpec(str(repository)), bases, facility)
 
 

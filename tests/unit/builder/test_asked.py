@@ -7,7 +7,7 @@ import json
 import pytest
 
 from builder.asked import asked_packages
-from builder.cuda import wants_cuda
+from builder.cuda import for_cuda
 from builder.environment.spec import StatedLock
 from builder.locking.pylock import LockError
 from builder.locking.stated import stated_pins
@@ -88,7 +88,7 @@ PIPFILE_LOCK = json.dumps(
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_what_is_for_cuda_in_every_format(files: dict[str, str | bytes], sentence: str) -> None:
-    found = wants_cuda(asked_packages(detected(files), TARGET))
+    (found,) = for_cuda(asked_packages(detected(files), TARGET))
     assert str(found).startswith(sentence)
 
 
@@ -104,7 +104,7 @@ def test_what_is_for_cuda_in_every_format(files: dict[str, str | bytes], sentenc
     ],
 )
 def test_what_is_not_for_cuda(lines: str) -> None:
-    assert wants_cuda(asked_packages(detected({"requirements.txt": lines}), TARGET)) is None
+    assert for_cuda(asked_packages(detected({"requirements.txt": lines}), TARGET)) == []
 
 
 def test_constraints_alone_ask_for_nothing() -> None:
@@ -123,7 +123,7 @@ def test_the_entries_of_a_lock_that_apply() -> None:
     spec = detected({"pylock.toml": PYLOCK + "".join(entries)})
     asked = asked_packages(spec, TARGET)
     assert [f"{package.name}{package.versions}" for package in asked] == ["torch==2.9.0+cpu", "vector==1.6"]
-    assert wants_cuda(asked) is None
+    assert for_cuda(asked) == []
     older = asked_packages(spec, PythonTarget("3.11", "3.11.2", "2.36"))
     assert [package.name for package in older] == ["torch", "hist", "vector"]
 

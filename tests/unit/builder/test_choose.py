@@ -59,12 +59,12 @@ def test_no_base(python: str, base: str, message: str) -> None:
         choose_base(spec(python, base), BASES)
 
 
-def offered(name: str, python: str, chosen_for: str = "", *, cuda: bool = False) -> BaseOffer:
+def offered(name: str, python: str, chosen_for: str = "", cuda: str = "") -> BaseOffer:
     patterns = tuple(map(PackagePattern.parse, chosen_for.split()))
     return BaseOffer(name, python, BaseChoice("registry", f"bases/{name}", "tag"), patterns, cuda)
 
 
-PLAIN, CUDA = offered("plain", "3.13"), offered("a-cuda", "3.13", cuda=True)
+PLAIN, CUDA = offered("plain", "3.13"), offered("a-cuda", "3.13", cuda="12.9")
 LEGACY = offered("a-legacy", "3.11", "coffea<1 awkward<2")
 FACILITY = Bases((PLAIN, CUDA, LEGACY, offered("older", "3.11")))
 LINES = "requirements.txt, line 1 asks for "
@@ -80,6 +80,9 @@ LINES = "requirements.txt, line 1 asks for "
         ("coffea==0.7.21", "", "a-legacy", f"{LINES}coffea==0.7.21"),
         ("coffea>=0.7", "", "plain", "it is the default"),
         ("awkward<2\ncupy", "", "a-legacy", f"{LINES}awkward<2"),
+        ("cupy-cuda13x", "", "plain", "it is the default"),
+        ("cupy\njax[cuda13]", "", "plain", "it is the default"),
+        ("nvidia-cudnn-cu12\njax[cuda12]", "", "a-cuda", f"{LINES}nvidia-cudnn-cu12"),
         ("cupy", "3.11", "older", "runtime.txt asks for Python ==3.11.*"),
     ],
 )
@@ -111,7 +114,7 @@ def test_the_default_and_what_is_offered_alone_are_for_everybody() -> None:
 
 
 def test_of_two_bases_for_the_same_the_one_that_lists_the_package() -> None:
-    newer = offered("z-cuda13", "3.13", "cupy-cuda13x", cuda=True)
+    newer = offered("z-cuda13", "3.13", "cupy-cuda13x", cuda="13.0")
     bases = Bases((PLAIN, CUDA, newer))
     assert choose_base(wishes("cupy-cuda13x"), bases).offer == newer
     assert choose_base(wishes("cupy-cuda12x"), bases).offer == CUDA
