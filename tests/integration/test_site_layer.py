@@ -59,7 +59,7 @@ authorities = [dict(part[0] for part in one["subject"]) for one in ssl.create_de
 print(json.dumps({
     "content": file.read()[1].decode(),
     "url": file.get_property("LastURL"),
-    "servicex": [servicex.default_endpoint, servicex.endpoint_dict()["uproot"].endpoint, servicex.config_file],
+    "servicex": [servicex.default_endpoint, servicex.endpoint_dict()["uproot"].endpoint],
     "authorities": [one["commonName"] for one in authorities if "commonName" in one],
     "environment": [os.environ["MLFLOW_TRACKING_URI"], os.environ["X509_CERT_DIR"]],
 }))
@@ -94,7 +94,7 @@ def test_clients_read_what_the_site_adds(
     assert found["content"] == "events\n"
     assert found["url"].startswith(f"root://{xcache}//{origin}events.txt"), "it was read through the cache"
     assert cached == ["events.txt"]
-    assert found["servicex"] == ["uproot", "https://servicex.example.org", "/servicex.yaml"]
+    assert found["servicex"] == ["uproot", "https://servicex.example.org"]
     assert "casabinder testbed" in found["authorities"]
     assert len(found["authorities"]) > 50, "the system's are trusted still"
     assert found["environment"] == [
