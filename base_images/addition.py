@@ -32,6 +32,7 @@ class Addition:
     environment: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     protected: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     files: tuple[Entry, ...] = ()
     certificates: tuple[tuple[str, str], ...] = ()
 
@@ -49,4 +50,5 @@ def addition_of(definition: Definition) -> Addition:
         environment=document.environment,
         labels=document.image_labels,
         protected=document.protected,
+        optional=document.optional,
     )

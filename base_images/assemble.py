@@ -211,9 +211,12 @@ def _build(
     entries = [*image_files.user_entries(begun.texts["etc/passwd"], begun.texts["etc/group"])]
     layers += [*tail, small_layer(workshop.layers, "casabinder's own files", [*entries, *image_files.own_entries()])]
 
-    image = make_image(
-        begun.parent, layers, _settings(definition), {"org.opencontainers.image.title": definition.document.title}
-    )
+    document = definition.document
+    notes = {
+        "org.opencontainers.image.title": document.title,
+        **image_files.rules_annotation(document.protected, document.optional),
+    }
+    image = make_image(begun.parent, layers, _settings(definition), notes)
     say(f"pushing {len(image.manifest.layers)} layers")
     put_parts(store, repository, [*begun.origins, *(Part(layer.descriptor, blob=layer.blob) for layer in layers)])
     put_image(store, repository, image, ())
@@ -222,7 +225,8 @@ def _build(
         target=target,
         analysis=environments["analysis"],
         server=environments["server"],
-        protected=definition.document.protected,
+        protected=document.protected,
+        optional=document.optional,
         system_packages=begun.packages,
         bytecode=bytecode,
     )

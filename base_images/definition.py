@@ -79,7 +79,8 @@ class Cuda(_Strict):
 
 
 class BaseDocument(_Strict):
-    """``base.yaml``. ``chosen_for`` are the packages that bring a repository here (:mod:`builder.package_pattern`)."""
+    """``base.yaml``. ``chosen_for`` are the packages that bring a repository here (:mod:`builder.package_pattern`),
+    ``optional`` those that go where a repository's requirements don't fit them."""
 
     name: Name
     title: str
@@ -91,6 +92,7 @@ class BaseDocument(_Strict):
     start: StartingImage | None = None
     environment: dict[str, str] = Field(default_factory=dict)
     protected: tuple[Name, ...] = ()
+    optional: tuple[Name, ...] = ()
     labels: dict[Label, str] = Field(default_factory=dict)
     cuda: Cuda | None = None
     chosen_for: tuple[str, ...] = ()

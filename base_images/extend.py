@@ -58,7 +58,13 @@ def extend(
     if entries:
         layers.append(small_layer(workshop.layers, f"files that are added to {base.inventory.name}", entries))
 
-    notes = {"org.opencontainers.image.title": addition.title, BASE_DIGEST: base.digest}
+    protected = tuple(dict.fromkeys((*base.inventory.protected, *addition.protected)))
+    optional = tuple(dict.fromkeys((*base.inventory.optional, *addition.optional)))
+    notes = {
+        "org.opencontainers.image.title": addition.title,
+        BASE_DIGEST: base.digest,
+        **image_files.rules_annotation(protected, optional),
+    }
     settings = ImageSettings(environment=addition.environment, labels=addition.labels)
     image = make_image(Parent(base.manifest.layers, base.config), layers, settings, notes)
     say(f"pushing {len(layers)} layers on top of the {len(base.manifest.layers)} of {base.inventory.name}")
@@ -70,7 +76,8 @@ def extend(
         name=addition.name,
         server=environments["server"],
         analysis=environments["analysis"],
-        protected=tuple(dict.fromkeys((*base.inventory.protected, *addition.protected))),
+        protected=protected,
+        optional=optional,
     )
     files = {**base.files, **(added["analysis"].files if "analysis" in added else {})}
     pylocks = {

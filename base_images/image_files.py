@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from base_images.runtime_wheel import RUNTIME
 from builder.layers.layer import Entry
-from registry_sync.manifest import canonical_json
+from registry_sync.manifest import canonical_json, sha256_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +42,12 @@ _ICON = (
     '<text x="32" y="43" font-family="sans-serif" font-size="32" font-weight="bold" text-anchor="middle"'
     ' fill="#ffd43b">Py</text></svg>\n'
 )
+
+
+def rules_annotation(protected: Sequence[str], optional: Sequence[str]) -> dict[str, str]:
+    """Return the annotation by which images differ whose packages are the same, and not what may be changed in them."""
+    rules = canonical_json({"optional": sorted(optional), "protected": sorted(protected)})
+    return {"org.casabinder.base.rules": sha256_digest(rules)[7:19]}
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:

@@ -76,7 +76,10 @@ class InstalledEnvironment:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a base states of itself; ``bytecode`` is the identity of the interpreter it carries, "" without one."""
+    """What a base states of itself; ``bytecode`` is the identity of the interpreter it carries, "" without one.
+
+    ``optional`` packages were asked for, and go where a repository's requirements don't fit them.
+    """
 
     name: str
     target: PythonTarget
@@ -85,6 +88,7 @@ class Inventory:
     protected: tuple[str, ...] = ()
     system_packages: tuple[str, ...] = ()
     bytecode: str = ""
+    optional: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the inventory as the JSON object that is stored."""
@@ -102,6 +106,7 @@ class Inventory:
                 protected=tuple(document["protected"]),
                 system_packages=tuple(document["system_packages"]),
                 bytecode=document.get("bytecode", ""),
+                optional=tuple(document.get("optional", ())),
             )
         except (KeyError, TypeError) as error:
             raise CasabinderError(
@@ -192,7 +197,7 @@ def load_base(store: Store, registry: str, repository: str, reference: str, cach
     """
     manifest = image_manifest(store, repository, reference)
     # The same image may get a newer inventory; whoever makes one gives the base another tag.
-    name = sha256_digest(canonical_json([manifest.digest, reference])).removeprefix("sha256:")
+    name = sha256_digest(canonical_json([manifest.digest, registry, repository, reference])).removeprefix("sha256:")
     cached = cache / "bases" / f"{name}.json"
     try:
         document = json.loads(cached.read_bytes())

@@ -96,14 +96,14 @@ class Resolver:
         own = [package.locked for package in base.inventory.analysis.packages if package.url]
         versions = {package.name: package.version for package in own}
         newer = _may_be_newer(wishes, versions) if wishes.before else set()
-        files = [("user.in", _text([*lines, *direct])), ("base.in", _text(base.inventory.analysis.requirements))]
+        user, asked = _text([*lines, *direct]), list(base.inventory.analysis.requirements)
         preferences = write_pylock(own, base.inventory.target) if own else ""
         with ExitStack() as stack:
             links = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="casabinder-links-")))
             for _ in range(_MOST_MADE + _MOST_PASSES):
                 try:
                     text = resolve(
-                        files,
+                        [("user.in", user), ("base.in", _text(asked))],
                         base.inventory.target,
                         self.index,
                         constraints=_text(limits),
@@ -113,8 +113,12 @@ class Resolver:
                         undating=sorted(newer),
                     )
                 except RefusedError as refused:
-                    if not self._make(refused, made, wishes, base, links):
+                    if self._make(refused, made, wishes, base, links):
+                        continue
+                    needed = _without_optional(asked, base)
+                    if needed == asked:
                         raise _explained(refused, wishes, base) from refused
+                    asked = needed
                     continue
                 packages = read_pylock(text, base.inventory.target, wishes.file or "the answer", made=made)
                 changed = {p.name for p in packages if p.name in newer and p.version != versions[p.name]}
@@ -170,6 +174,12 @@ def _lines(wishes: Wishes, base: Base) -> list[str]:
                 f"{analysis.by_name[name].version}, and can't be replaced by `{item.requirement}`; remove the line"
             )
     return lines
+
+
+def _without_optional(requirements: list[str], base: Base) -> list[str]:
+    """Return the base's requirements without those that give way to a repository's."""
+    optional = set(base.inventory.optional)
+    return [line for line in requirements if canonicalize_name(Requirement(line).name) not in optional]
 
 
 def _may_be_newer(wishes: Wishes, versions: dict[str, str]) -> set[str]:

@@ -32,6 +32,7 @@ def tiny_base(
     *,
     requirements: tuple[str, ...] = (),
     protected: tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
     repository: str = REPOSITORY,
     registry: str = "registry.test",
     index_url: str = "",
@@ -80,6 +81,7 @@ def tiny_base(
         analysis=InstalledEnvironment("/srv/env", requirements, installed),
         server=InstalledEnvironment("/srv/jupyter", (), ()),
         protected=protected,
+        optional=optional,
     )
     attach_inventory(store, repository, image.manifest, inventory, files, {})
     return load_base(store, registry, repository, "current", scratch / "base-cache")

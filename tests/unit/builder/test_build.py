@@ -259,6 +259,37 @@ def test_a_base_that_does_not_say_where_its_wheels_are(workbench: Workbench) -> 
     assert record.packages["added"] == 1
 
 
+def test_what_is_optional_in_a_base_gives_way(workbench: Workbench) -> None:
+    old, new = built_wheel("middle", "1.0"), built_wheel("middle", "2.0")
+    client = built_wheel("client", "1.0", requires=["middle<2"])
+    workbench.index.wheels += [old, new, client]
+    commit_files(workbench.repository, {"requirements.txt": "middle>=2\n"})
+    spec, refused = (
+        RepoSpec(str(workbench.repository)),
+        "`middle>=2` can't be had together with client of the base",
+    )
+    for name, optional in (("strict", ()), ("lenient", ("client",))):
+        tiny_base(
+            workbench.store,
+            [*IN_BASE, old, client],
+            workbench.directory / name,
+            requirements=("core", "client"),
+            optional=optional,
+            repository=f"fac/bases/{name}",
+            index_url=workbench.index.url,
+        )
+    strict, lenient = (
+        Bases.only(BaseChoice("registry.test", f"fac/bases/{name}", "current")) for name in ("strict", "lenient")
+    )
+    with pytest.raises(CasabinderError, match=refused):
+        build(spec, strict, workbench.facility)
+    notes = list[str]()
+    record = build(spec, lenient, workbench.facility, lambda event: notes.append(event.message))
+    assert record.packages["replaced"] == 1
+    assert "client of the base tiny is removed: client 1.0 requires middle<2, and middle 2.0 is there" in notes
+    assert verify(record.image, workbench.facility, workbench.directory / "again").passed
+
+
 def test_a_symlink_out_of_the_repository_ends_before_anything_is_pushed(workbench: Workbench) -> None:
     commit_files(workbench.repository, {"a": ""}, links={"passwd": "/etc/passwd"})
     with pytest.raises(LayerError, match="the symlink 'passwd' points to '/etc/passwd', outside the repository"):
