@@ -147,7 +147,7 @@ def test_releases_are_followed_and_rolled_back_and_what_fails_is_none(
 
     # Whoever asks again within a minute sends one request.
     requests = CountingTransport()
-    with RegistryClient(context.facility.registry, credentials=None, transport=requests) as store:
+    with RegistryClient(context.facility.registry, insecure=True, credentials=None, transport=requests) as store:
         again = replace(context, facility=replace(context.facility, store=store))
         assert built(again, tmp_path / "repo").digest == record.digest
     assert dict(requests.methods) == {"HEAD": 1}
