@@ -3,57 +3,62 @@
 No container engine takes part. Layers go from most to least shared::
 
     Debian rootfs            (or the layers of the image that the definition starts from)
-    site certificates        (only where the site has any)
     server environment       /srv/jupyter: its skeleton, big wheels alone, the others together
     analysis environment     /srv/env: the same
     casabinder's own files   entry point, kernel specification, the runtime package in both environments
+
+What is on top of these, :mod:`base_images.extend` makes, one image after the other: what definitions add that extend
+this one, and what the site adds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from base_images import image_files
-from base_images.definition import ASSEMBLY, Definition, Pin, write_lock
-from base_images.identity import Workshop, base_identity, base_repository, describe
+from base_images.definition import ASSEMBLY, Definition
+from base_images.extend import BASE_DIGEST, extend
+from base_images.identity import Storey, Workshop, base_repository, storeys
 from base_images.interpreter import take_interpreter
+from base_images.layering import layer_packages, small_layer
+from base_images.locking import locked_packages, stated_target
 from base_images.rootfs import build_rootfs
 from base_images.runtime_wheel import build_runtime_wheel
 from base_images.starting_image import read_start
-from base_images.upgrade import Upgrade, preferences, same_wheels
-from builder.base import InstalledEnvironment, InstalledPackage, Inventory, attach_inventory
+from builder.base import Base, InstalledEnvironment, Inventory, attach_inventory, load_base
 from builder.image import Image, ImageSettings, Parent, make_image
-from builder.layers.bytecode import Interpreter, identity
-from builder.layers.layer import RECIPE, Entry, Layer
+from builder.layers.bytecode import Interpreter
+from builder.layers.bytecode import identity as bytecode_identity
 from builder.layers.skeleton import environment_entries
 from builder.layers.wheel import InstallTarget
-from builder.locking.pylock import LockedPackage, LockError, read_pylock, write_pylock
-from builder.locking.resolver import resolve
+from builder.locking.pylock import write_pylock
 from builder.publish import Part, put_image, put_parts
 from builder.target import PythonTarget
-from builder.wheel_layers import inspect_wheel, make_wheel_layers, plan_wheel_layers
 from registry_sync.errors import CasabinderError
-from registry_sync.manifest import canonical_json, sha256_digest
 
 if TYPE_CHECKING:
-    from builder.layers.cache import LayerCache
+    from builder.layers.layer import Layer
+    from registry_sync.manifest import Descriptor
     from registry_sync.store import Store
 
 PREFIXES = {"server": image_files.SERVER_PREFIX, "analysis": image_files.ANALYSIS_PREFIX}
 LAYER_BUDGETS = {"server": 12, "analysis": 28}
 CHANNEL = "current"
-KEEP = Upgrade()
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class BaseRecord:
-    """What `casabinder base build` made or found."""
+    """What `casabinder base build` made or found.
+
+    ``accepted`` are repository, digest and tag of what builds take from now on: of the image, and of those below it
+    that were made for it.
+    """
 
     name: str
     reference: str
@@ -62,26 +67,13 @@ class BaseRecord:
     cached: bool
     layers: int = 0
     bytes: int = 0
+    accepted: tuple[tuple[str, str, str], ...] = ()
 
-
-def lock_base(
-    definition: Definition, workshop: Workshop, upgrade: Upgrade = KEEP, *, write: bool = True
-) -> dict[str, list[LockedPackage]]:
-    """Resolve a definition's requirements and write its committed locks; return them by environment.
-
-    Pins that the requirements still allow stay as they are, but for those that ``upgrade`` gives up. The locks are
-    written when all are resolved, or not at all.
-    """
-    target = stated_target(definition)
-    locks = {}
-    for name, requirements in definition.requirements.items():
-        file, kept = f"{name}.in", upgrade.kept(definition.locks[name])
-        lines = "\n".join(requirements) + "\n"
-        text = resolve([(file, lines)], target, workshop.index, preferences=preferences(kept))
-        locks[name] = read_pylock(text, target, file, same_wheels(text, kept, file))
-    for name, packages in locks.items() if write else ():
-        write_lock(definition.directory, name, [Pin(p.name, p.version, p.sha256) for p in packages])
-    return locks
+    def to_json(self) -> dict[str, object]:
+        """Return what people are told of it as a JSON object."""
+        document = asdict(self)
+        del document["accepted"]
+        return document
 
 
 def build_base(
@@ -92,34 +84,100 @@ def build_base(
     prefix: str,
     *,
     refresh: bool = False,
+    on_trial: bool = False,
     say: Say = lambda _: None,
 ) -> BaseRecord:
-    """Make the base of ``definition`` and push it, unless the store has it already.
+    """Make the base of ``definition`` and push it, unless the store has it already; what it extends is made first.
 
     ``refresh`` fetches Debian anew and builds even if the base is there. The image gets three tags: its identity, which
     a refresh moves; the identity with 8 digits of the digest, which never moves; and :data:`CHANNEL`, which names the
-    newest. Raises :class:`CasabinderError`.
+    newest. ``on_trial`` it gets only the one that never moves: the others are the caller's to set with
+    :func:`accept_base`. Raises :class:`CasabinderError`.
     """
-    identity = base_identity(definition, workshop)
-    repository = base_repository(prefix, definition.name)
-    reference = f"{registry}/{repository}:{identity}"
-    there = store.head_manifest(repository, identity)
-    if there is not None and not refresh:
-        return BaseRecord(definition.name, reference, there.digest, identity, cached=True)
-    for name, pins in definition.locks.items():
-        if not pins:
-            raise CasabinderError(
-                f"{definition.directory / name}.lock is missing: run `casabinder base lock {definition.name}`"
-            )
-
-    with ExitStack() as stores:
-        begun = _begin(definition, workshop, stores, refresh=refresh, say=say)
-        image = _build(definition, workshop, store, repository, begun, say)
-    put_image(store, repository, image, (f"{identity}-{image.digest[7:15]}", identity, CHANNEL))
-    size = sum(layer.size for layer in image.manifest.layers)
-    return BaseRecord(
-        definition.name, reference, image.digest, identity, cached=False, layers=len(image.manifest.layers), bytes=size
+    house = storeys(definition, workshop)
+    top = house[-1]
+    repository = base_repository(prefix, top.name)
+    record = BaseRecord(top.name, f"{registry}/{repository}:{top.identity}", "", top.identity, cached=True)
+    there = None if refresh else _standing(house, store, prefix)
+    if there is not None:
+        return replace(record, digest=there.digest, accepted=((repository, there.digest, CHANNEL),))
+    _check_locks(house)
+    yard = _Yard(workshop, store, registry, prefix, refresh, say, [])
+    base = yard.raised(house)
+    layers = base.manifest.layers
+    record = replace(
+        record, digest=base.digest, cached=False, layers=len(layers), bytes=sum(one.size for one in layers)
     )
+    record = replace(record, accepted=tuple(yard.moving))
+    if not on_trial:
+        accept_base(record, store)
+    return record
+
+
+def accept_base(record: BaseRecord, store: Store) -> None:
+    """Set the tags that move: builds without a channel take the base, and what was made for it, from now on."""
+    for repository, digest, tag in record.accepted:
+        store.put_manifest(repository, tag, store.get_manifest(repository, digest))
+
+
+def _standing(house: Sequence[Storey], store: Store, prefix: str) -> Descriptor | None:
+    """Return the topmost image if it is there and nothing below it was made anew since."""
+    images = [store.head_manifest(base_repository(prefix, storey.name), storey.identity) for storey in house]
+    for below, storey, image in zip(images, house[1:], images[1:], strict=False):
+        if below and image and not _is_on(store, base_repository(prefix, storey.name), storey, below.digest):
+            return None
+    return images[-1]
+
+
+def _is_on(store: Store, repository: str, storey: Storey, below: str) -> bool:
+    return store.get_manifest(repository, storey.identity).annotations.get(BASE_DIGEST) == below
+
+
+def _check_locks(house: Sequence[Storey]) -> None:
+    for storey in house:
+        definition, addition = storey.definition, storey.addition
+        asked = addition.requirements if addition else definition.requirements
+        files = addition.lock_files if addition else {name: definition.lock_file(name) for name in asked}
+        command = addition.lock_command if addition else f"casabinder base lock {definition.name}"
+        for name, lines in asked.items():
+            if (lines or addition is None) and not files[name].exists():
+                raise CasabinderError(f"{files[name]} is missing: run `{command}`")
+
+
+@dataclass(frozen=True)
+class _Yard:
+    """Where the images of a base are made, and how."""
+
+    workshop: Workshop
+    store: Store
+    registry: str
+    prefix: str
+    refresh: bool
+    say: Say
+    moving: list[tuple[str, str, str]]
+    """Repository, digest and tag of what is to be set when all are made."""
+
+    def raised(self, house: Sequence[Storey]) -> Base:
+        """Return the topmost image of ``house``, after making those that are not there, the lowest first."""
+        storey, store = house[-1], self.store
+        repository, tag = base_repository(self.prefix, storey.name), storey.identity
+        below = self.raised(house[:-1]) if len(house) > 1 else None
+        there = not self.refresh and store.head_manifest(repository, tag) is not None
+        if not there or (below is not None and not _is_on(store, repository, storey, below.digest)):
+            image = self._made(storey, below, repository)
+            self.moving.append((repository, image.digest, storey.identity))
+            if storey.final:
+                self.moving.append((repository, image.digest, CHANNEL))
+            tag = f"{storey.identity}-{image.digest[7:15]}"
+            put_image(store, repository, image, (tag,))
+        return load_base(store, self.registry, repository, tag, self.workshop.cache)
+
+    def _made(self, storey: Storey, below: Base | None, repository: str) -> Image:
+        if below is not None and storey.addition is not None:
+            return extend(below, storey.addition, self.workshop, self.store, repository, self.say)
+        with ExitStack() as stores:
+            begun = _begin(storey.definition, self.workshop, stores, refresh=self.refresh, say=self.say)
+            return _build(storey.definition, self.workshop, self.store, repository, begun, self.say)
 
 
 def _build(
@@ -127,15 +185,10 @@ def _build(
 ) -> Image:
     """Make the layers above the beginning, push all, attach the inventory; tags are the caller's."""
     target = begun.target
-    certificates = workshop.certificate_texts()
-    own: list[Entry] = list(image_files.user_entries(begun.texts["etc/passwd"], begun.texts["etc/group"]))
     layers: list[Layer] = list(begun.layers)
-    if certificates:
-        entries = image_files.certificate_entries(begun.texts[image_files.CERTIFICATES], certificates)
-        layers.append(_small_layer(workshop.layers, "site certificates", entries))
-
-    runtime, runtime_path = build_runtime_wheel(workshop.cache / "wheels")
-    bytecode = identity(target.python_full) if begun.python else ""
+    runtime, _ = build_runtime_wheel(workshop.cache / "wheels")
+    bytecode = bytecode_identity(target.python_full) if begun.python else ""
+    interpreter = partial(_unpacked, begun, workshop)
     environments: dict[str, InstalledEnvironment] = {}
     files: dict[str, tuple[str, ...]] = {}
     pylocks: dict[str, str] = {}
@@ -143,35 +196,20 @@ def _build(
     for name, install_prefix in PREFIXES.items():
         say(f"layering the {name} environment: {len(definition.locks[name])} packages")
         install = InstallTarget(install_prefix, target.python, bytecode)
-        packages = _locked(definition, name, target, workshop)
-        paths = workshop.wheelhouse.fetch(packages)
-        packages = [replace(package, size=paths[package.sha256].stat().st_size) for package in packages]
-        pylocks[name] = write_pylock(packages, target)
+        packages = locked_packages(definition.locks[name], definition.lock_file(name), target, workshop)
         skeleton = environment_entries(install, target, begun.interpreter)
-        layers.append(_small_layer(workshop.layers, f"{install_prefix}: environment", skeleton))
-        planned = plan_wheel_layers(packages, install, LAYER_BUDGETS[name])
-        layers += make_wheel_layers(
-            planned, install, workshop.wheelhouse, workshop.layers, interpreter=partial(_unpacked, begun, workshop)
-        )
-        tail += make_wheel_layers(
-            plan_wheel_layers([runtime], install, 1),
-            install,
-            workshop.wheelhouse,
-            workshop.layers,
-            interpreter=partial(_unpacked, begun, workshop),
-        )
-        installed = []
-        for package in (*packages, runtime):
-            path = runtime_path if package is runtime else paths[package.sha256]
-            metadata, owned = inspect_wheel(path, install)
-            installed.append(_installed(package, metadata.requires_dist, metadata.requires_python))
-            if name == "analysis":
-                files[package.name] = owned
-        environments[name] = InstalledEnvironment(
-            install_prefix, definition.requirements[name], tuple(sorted(installed, key=lambda package: package.name))
-        )
-    own += image_files.own_entries()
-    layers += [*tail, _small_layer(workshop.layers, "casabinder's own files", own)]
+        layers.append(small_layer(workshop.layers, f"{install_prefix}: environment", skeleton))
+        layered = layer_packages(packages, install, LAYER_BUDGETS[name], workshop, interpreter)
+        own = layer_packages([runtime], install, 1, workshop, interpreter)
+        layers += layered.layers
+        tail += own.layers
+        pylocks[name] = write_pylock(layered.packages, target)
+        installed = sorted((*layered.installed, *own.installed), key=lambda package: package.name)
+        environments[name] = InstalledEnvironment(install_prefix, definition.requirements[name], tuple(installed))
+        if name == "analysis":
+            files = {**layered.files, **own.files}
+    entries = [*image_files.user_entries(begun.texts["etc/passwd"], begun.texts["etc/group"])]
+    layers += [*tail, small_layer(workshop.layers, "casabinder's own files", [*entries, *image_files.own_entries()])]
 
     image = make_image(
         begun.parent, layers, _settings(definition), {"org.opencontainers.image.title": definition.document.title}
@@ -188,7 +226,10 @@ def _build(
         system_packages=begun.packages,
         bytecode=bytecode,
     )
-    attach_inventory(store, repository, image.manifest, inventory, files, pylocks, begun.python, ASSEMBLY)
+    certificates = begun.texts[image_files.CERTIFICATES]
+    attach_inventory(
+        store, repository, image.manifest, inventory, files, pylocks, begun.python, certificates, generation=ASSEMBLY
+    )
     return image
 
 
@@ -212,7 +253,7 @@ class _Beginning:
 
 
 def _unpacked(begun: _Beginning, workshop: Workshop) -> Interpreter:
-    directory = workshop.cache / "interpreters" / identity(begun.target.python_full)
+    directory = workshop.cache / "interpreters" / bytecode_identity(begun.target.python_full)
     return Interpreter.unpack(begun.python, begun.target.python, directory)
 
 
@@ -221,12 +262,12 @@ def _begin(definition: Definition, workshop: Workshop, stores: ExitStack, *, ref
     if document.rootfs is not None:
         say(f"making the root file system: Debian {document.rootfs.suite}")
         rootfs = build_rootfs(document.rootfs, workshop.layers, workshop.cache / "rootfs", refresh=refresh)
-        full = rootfs.version(f"python{document.python}")
-        target = PythonTarget(document.python, full, _glibc(rootfs.version("libc6")), document.machine)
-        interpreter = f"/usr/bin/python{document.python}"
+        full = rootfs.version(f"python{definition.python}")
+        target = PythonTarget(definition.python, full, _glibc(rootfs.version("libc6")), document.machine)
+        interpreter = f"/usr/bin/python{definition.python}"
         if rootfs.layer.blob is None:
             raise CasabinderError("the root file system is not in the cache any more; build the base with --refresh")
-        python = take_interpreter(rootfs.layer.blob, document.python)
+        python = take_interpreter(rootfs.layer.blob, definition.python)
         return _Beginning(Parent(), (rootfs.layer,), (), interpreter, target, rootfs.packages, rootfs.texts, python)
     if document.start is None:
         raise CasabinderError(f"{definition.directory}: the definition begins with nothing")
@@ -245,62 +286,17 @@ def _begin(definition: Definition, workshop: Workshop, stores: ExitStack, *, ref
     )
 
 
-def stated_target(definition: Definition) -> PythonTarget:
-    """Return the target as far as the definition tells; for a Debian suite, what that release has at least."""
-    document = definition.document
-    if document.start is not None:
-        return PythonTarget(document.python, document.start.python_full, document.start.glibc, document.machine)
-    suite = document.rootfs.suite if document.rootfs is not None else ""
-    facts = {"bookworm": ("3.11.2", "2.36"), "trixie": ("3.13.5", "2.41")}
-    if suite not in facts:
-        raise CasabinderError(f"{definition.directory / 'base.yaml'}: the Debian suite {suite!r} is not known here")
-    full, glibc = facts[suite]
-    return PythonTarget(document.python, full, glibc, document.machine)
-
-
 def _glibc(version: str) -> str:
     return ".".join(version.split(".")[:2])
-
-
-def _locked(definition: Definition, name: str, target: PythonTarget, workshop: Workshop) -> list[LockedPackage]:
-    """Find where the wheels of a committed lock are today, and insist on the very ones it names."""
-    pins = definition.locks[name]
-    file = f"{name}.lock"
-    lines = "".join(f"{pin.name}=={pin.version}\n" for pin in pins)
-    text = resolve([(file, lines)], target, workshop.index, dependencies=False)
-    packages = read_pylock(text, target, file, {pin.name: pin.sha256 for pin in pins})
-    if len(packages) != len(pins):
-        raise LockError(f"{definition.directory / file} names {len(pins)} packages, and the index gave {len(packages)}")
-    return packages
-
-
-def _installed(package: LockedPackage, requires: Sequence[str], requires_python: str) -> InstalledPackage:
-    return InstalledPackage(
-        package.name,
-        package.version,
-        package.filename,
-        package.sha256,
-        tuple(requires),
-        requires_python,
-        package.url,
-        package.size,
-    )
 
 
 def _settings(definition: Definition) -> ImageSettings:
     return ImageSettings(
         environment=image_files.environment(definition.document.environment),
-        labels={"org.casabinder.base": definition.name},
+        labels=definition.document.image_labels,
         entrypoint=("/usr/bin/tini", "-g", "--", "/usr/local/bin/casabinder-entrypoint"),
         command=("jupyter-lab", "--ip=0.0.0.0", "--port=8888", "--no-browser"),
         working_directory=image_files.REPO_DIR,
         user="1000:1000",
         # No port is exposed: HTCondor tells a job no forwarded port if there is one that is not (docker-api.cpp).
     )
-
-
-def _small_layer(cache: LayerCache, what: str, entries: Sequence[Entry]) -> Layer:
-    """Return the layer of a few generated files; its key is a hash of the entries themselves."""
-    described = [describe(entry) for entry in entries]
-    key = sha256_digest(canonical_json({"kind": "files", "recipe": RECIPE, "entries": described}))[7:]
-    return cache.build(key, what, lambda: entries)

@@ -9,6 +9,8 @@
       analysis.in      the same for the environment of kernels and workers
       analysis.lock
 
+A definition that ``extends`` another names it in the place of Debian packages and Python: its files hold what it adds.
+
 Everything that decides the image is in these files, so their hash names the image: :meth:`Definition.identity`.
 """
 
@@ -21,10 +23,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from builder.cuda import CUDA, CUDA_DRIVER
 from builder.documents import read_document
 from builder.layers.layer import RECIPE
+from builder.package_pattern import PackagePattern
 from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json, sha256_digest
 
@@ -33,14 +37,17 @@ if TYPE_CHECKING:
 
 CATALOGUE = Path(__file__).parent / "catalogue"
 ENVIRONMENTS = ("server", "analysis")
-ASSEMBLY = 3
+ASSEMBLY = 4
 """The version of how a base is assembled from its definition; it is part of every base's identity."""
+
 
 _LOCK_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;]+) --hash=sha256:(?P<sha256>[0-9a-f]{64})")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
 DebianPackage = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)?$")]
+Minor = Annotated[str, StringConstraints(pattern=r"^\d{1,2}\.\d{1,2}$")]
+Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$")]
 
 
 class _Strict(BaseModel):
@@ -64,24 +71,54 @@ class StartingImage(_Strict):
     interpreter: str = "/usr/bin/python3"
 
 
+class Cuda(_Strict):
+    """The version of CUDA that the packages were built for, and the least one that a node's driver must support."""
+
+    version: Minor
+    driver: Minor
+
+
 class BaseDocument(_Strict):
-    """``base.yaml``."""
+    """``base.yaml``. ``chosen_for`` are the packages that bring a repository here (:mod:`builder.package_pattern`)."""
 
     name: Name
     title: str
     description: str = ""
-    python: Annotated[str, StringConstraints(pattern=r"^3\.\d+$")]
+    extends: Name | None = None
+    python: Annotated[str, StringConstraints(pattern=r"^3\.\d+$")] | None = None
     machine: Literal["x86_64"] = "x86_64"
     rootfs: Rootfs | None = None
     start: StartingImage | None = None
     environment: dict[str, str] = Field(default_factory=dict)
     protected: tuple[Name, ...] = ()
+    labels: dict[Label, str] = Field(default_factory=dict)
+    cuda: Cuda | None = None
+    chosen_for: tuple[str, ...] = ()
+
+    @field_validator("chosen_for")
+    @classmethod
+    def _patterns(cls, chosen_for: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            tuple(map(PackagePattern.parse, chosen_for))
+        except CasabinderError as error:
+            raise ValueError(str(error)) from error
+        return chosen_for
 
     @model_validator(mode="after")
     def _one_beginning(self) -> BaseDocument:
-        if (self.rootfs is None) == (self.start is None):
-            raise ValueError("give either `rootfs` or `start`")
+        if sum(beginning is not None for beginning in (self.rootfs, self.start, self.extends)) != 1:
+            raise ValueError("give one of `rootfs`, `start` and `extends`")
+        if (self.python is None) != (self.extends is not None):
+            raise ValueError("give `python`, but not with `extends`, which has that of the other base")
+        if any(label.startswith("org.casabinder.") for label in self.labels):
+            raise ValueError("labels that begin with `org.casabinder.` are casabinder's own")
         return self
+
+    @property
+    def image_labels(self) -> dict[str, str]:
+        """The labels of the image."""
+        cuda = {CUDA: self.cuda.version, CUDA_DRIVER: self.cuda.driver} if self.cuda else {}
+        return {**self.labels, **cuda, "org.casabinder.base": self.name}
 
 
 @dataclass(frozen=True)
@@ -95,20 +132,56 @@ class Pin:
 
 @dataclass(frozen=True)
 class Definition:
-    """A base image's definition as read: ``requirements`` and ``locks`` by environment (``server``, ``analysis``)."""
+    """A base image's definition as read: ``requirements`` and ``locks`` by environment (``server``, ``analysis``).
+
+    One that extends another (``parent``) has only its own of both.
+    """
 
     directory: Path
     document: BaseDocument
     requirements: Mapping[str, tuple[str, ...]]
     locks: Mapping[str, tuple[Pin, ...]]
+    parent: Definition | None = None
 
     @property
     def name(self) -> str:
         """The name users choose it by."""
         return self.document.name
 
+    @property
+    def chain(self) -> tuple[Definition, ...]:
+        """The definitions that make the image, bottom first; this one is the last."""
+        return (*(self.parent.chain if self.parent else ()), self)
+
+    @property
+    def root(self) -> Definition:
+        """The definition at the bottom, which has a Debian or a starting image."""
+        return self.chain[0]
+
+    @property
+    def python(self) -> str:
+        """The Python of the image, ``X.Y``."""
+        return self.root.document.python or ""
+
+    @property
+    def cuda(self) -> Cuda | None:
+        """What the image needs of a node's GPU; ``None`` for images without CUDA."""
+        stated = [definition.document.cuda for definition in self.chain if definition.document.cuda]
+        return stated[-1] if stated else None
+
+    def pins(self, environment: str) -> tuple[Pin, ...]:
+        """Return all packages of an environment, those of the definitions below included."""
+        return tuple(pin for definition in self.chain for pin in definition.locks[environment])
+
+    def lock_file(self, environment: str) -> Path:
+        """Return where the committed lock of an environment is."""
+        return self.directory / f"{environment}.lock"
+
     def identity(self, *inputs: str) -> str:
-        """Return 12 hex digits that name the image this definition makes, given what else goes in (``inputs``)."""
+        """Return 12 hex digits that name the image this definition makes, given what else goes in (``inputs``).
+
+        What a definition extends is among the inputs, by its own identity.
+        """
         document = {
             "assembly": ASSEMBLY,
             "recipe": RECIPE,
@@ -117,7 +190,12 @@ class Definition:
             "locks": {name: [[pin.name, pin.version, pin.sha256] for pin in pins] for name, pins in self.locks.items()},
             "inputs": list(inputs),
         }
-        return sha256_digest(canonical_json(document))[7:19]
+        return short_identity(document)
+
+
+def short_identity(document: object) -> str:
+    """Return 12 hex digits that name an image by what decides it."""
+    return sha256_digest(canonical_json(document))[7:19]
 
 
 def catalogue(directories: Iterable[Path] = (CATALOGUE,)) -> dict[str, Path]:
@@ -134,20 +212,42 @@ def load_definition(name: str, directories: Iterable[Path] = (CATALOGUE,)) -> De
     known = catalogue(directories)
     if name not in known:
         raise CasabinderError(f"there is no base image {name!r}; the catalogue has {', '.join(sorted(known))}")
-    return read_definition(known[name])
+    return _read(known[name], known, ())
 
 
-def read_definition(directory: Path) -> Definition:
-    """Read the definition in ``directory``; raise :class:`CasabinderError` naming the file at fault."""
+def read_definition(directory: Path, directories: Iterable[Path] = (CATALOGUE,)) -> Definition:
+    """Read the definition in ``directory``; what it extends is looked for in ``directories``.
+
+    Raises :class:`CasabinderError` naming the file at fault.
+    """
+    return _read(directory, catalogue(directories), ())
+
+
+def _read(directory: Path, known: Mapping[str, Path], above: tuple[str, ...]) -> Definition:
     path = directory / "base.yaml"
     document = read_document(path, BaseDocument, "the definition")
     if document.name != directory.name:
         raise CasabinderError(f"{path}: the name {document.name!r} is not that of its directory {directory.name!r}")
+    extends = document.extends
+    parent = None
+    if extends is not None:
+        names = (*above, document.name)
+        if extends in names:
+            raise CasabinderError(f"{path}: a base can't extend itself: {' extends '.join((*names, extends))}")
+        if extends not in known:
+            raise CasabinderError(
+                f"{path}: there is no base {extends!r} to extend; the catalogue has {', '.join(sorted(known))}"
+            )
+        parent = _read(known[extends], known, names)
+    files = {name: directory / f"{name}.in" for name in ENVIRONMENTS}
     return Definition(
         directory=directory,
         document=document,
-        requirements={name: _read_requirements(directory / f"{name}.in") for name in ENVIRONMENTS},
-        locks={name: _read_lock(directory / f"{name}.lock") for name in ENVIRONMENTS},
+        requirements={
+            name: () if parent and not file.exists() else read_requirements(file) for name, file in files.items()
+        },
+        locks={name: read_lock(directory / f"{name}.lock") for name in ENVIRONMENTS},
+        parent=parent,
     )
 
 
@@ -168,7 +268,8 @@ def stated_requirements(directory: Path, environment: str) -> list[tuple[Require
     return [(Requirement(line), f"{path.name}, line {number}") for number, line in _lines(path)]
 
 
-def _read_requirements(path: Path) -> tuple[str, ...]:
+def read_requirements(path: Path) -> tuple[str, ...]:
+    """Return the requirement lines of a file."""
     lines = []
     for number, line in _lines(path):
         try:
@@ -179,7 +280,8 @@ def _read_requirements(path: Path) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _read_lock(path: Path) -> tuple[Pin, ...]:
+def read_lock(path: Path) -> tuple[Pin, ...]:
+    """Return the pins of a committed lock; none if there is no such file."""
     if not path.exists():
         return ()
     pins = []
@@ -194,9 +296,15 @@ def _read_lock(path: Path) -> tuple[Pin, ...]:
 def write_lock(directory: Path, environment: str, pins: Iterable[Pin]) -> Path:
     """Write the committed lock of one environment and return its path."""
     path = directory / f"{environment}.lock"
-    header = f"# Made by `casabinder base lock {directory.name}` from {environment}.in; do not edit.\n"
+    write_pins(path, pins, f"casabinder base lock {directory.name}", f"{environment}.in")
+    return path
+
+
+def write_pins(path: Path, pins: Iterable[Pin], command: str, source: str) -> None:
+    """Write a lock that says by what ``command`` it was made of what ``source``."""
+    header = f"# Made by `{command}` from {source}; do not edit.\n"
     lines = [
         f"{pin.name}=={pin.version} --hash=sha256:{pin.sha256}\n" for pin in sorted(pins, key=lambda pin: pin.name)
     ]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(header + "".join(lines), encoding="utf-8")
-    return path

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from base_images import image_files
+from base_images.addition import Addition, addition_of
+from base_images.definition import short_identity
 from base_images.runtime_wheel import build_runtime_wheel
-from builder.layers.bytecode import identity
+from base_images.site_additions import SiteAdditions
+from builder.layers.bytecode import identity as bytecode_identity
 from builder.locking.resolver import PackageIndex
-from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json, sha256_digest
 
 if TYPE_CHECKING:
@@ -27,11 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Workshop:
-    """What making a base needs from outside: the cache directory, the package index, the site's certificates."""
+    """What making a base needs from outside: the cache directory, the package index, what the site adds to bases."""
 
     cache: Path
     index: PackageIndex = field(default_factory=PackageIndex)
-    certificates: tuple[Path, ...] = ()
+    additions: SiteAdditions = field(default_factory=SiteAdditions)
 
     @property
     def wheelhouse(self) -> Wheelhouse:
@@ -47,26 +49,62 @@ class Workshop:
 
         return LayerCache(self.cache / "layers")
 
-    def certificate_texts(self) -> list[tuple[str, str]]:
-        """Return (name, PEM text) of the site's certificates; raise :class:`CasabinderError` if one is not PEM."""
-        texts = []
-        for path in self.certificates:
-            try:
-                text = path.read_text(encoding="ascii")
-            except (OSError, UnicodeDecodeError) as error:
-                raise CasabinderError(f"the CA certificate {path} can't be read as PEM text") from error
-            if "-----BEGIN CERTIFICATE-----" not in text:
-                raise CasabinderError(f"{path} holds no PEM certificate")
-            texts.append((f"site-{hashlib.sha256(text.encode()).hexdigest()[:16]}", text))
-        return sorted(set(texts))
+
+@dataclass(frozen=True)
+class Storey:
+    """One of the images that a base consists of, each built on the one below: its name, its tag, and what it adds.
+
+    The lowest is made of a ``definition`` alone and has no ``addition``. ``final`` says that nothing of the site's
+    comes on top, so that this is the image which people mean by the name.
+    """
+
+    definition: Definition
+    identity: str
+    addition: Addition | None = None
+    final: bool = True
+
+    @property
+    def name(self) -> str:
+        """The name of the image's repository."""
+        return self.definition.name
+
+
+def storeys(definition: Definition, workshop: Workshop) -> tuple[Storey, ...]:
+    """Return the images that the base of ``definition`` consists of, bottom first; no network is touched."""
+    additions = workshop.additions
+    lowest = definition.root
+    found = [Storey(lowest, lowest.identity(*_inputs(workshop)), final=not additions)]
+    for extending in definition.chain[1:]:
+        identity = extending.identity(found[-1].identity)
+        found.append(Storey(extending, identity, addition_of(extending), final=not additions))
+    if additions:
+        addition = additions.on(definition)
+        found.append(Storey(definition, _identity_with(addition, found[-1].identity), addition))
+    return tuple(found)
 
 
 def base_identity(definition: Definition, workshop: Workshop) -> str:
     """Return the tag of the base that ``definition`` makes here and now; no network is touched."""
+    return storeys(definition, workshop)[-1].identity
+
+
+def _inputs(workshop: Workshop) -> tuple[str, ...]:
     runtime, _ = build_runtime_wheel(workshop.cache / "wheels")
     own = sha256_digest(canonical_json([describe(entry) for entry in image_files.own_entries()]))
-    certificates = [name for name, _ in workshop.certificate_texts()]
-    return definition.identity(runtime.sha256, own, identity(""), *certificates)
+    return runtime.sha256, own, bytecode_identity("")
+
+
+def _identity_with(addition: Addition, below: str) -> str:
+    return short_identity(
+        {
+            "below": below,
+            "requirements": {name: list(lines) for name, lines in addition.requirements.items()},
+            "locks": {name: [[pin.name, pin.version, pin.sha256] for pin in p] for name, p in addition.locks.items()},
+            "environment": dict(addition.environment),
+            "files": [describe(entry) for entry in addition.files],
+            "certificates": [name for name, _ in addition.certificates],
+        }
+    )
 
 
 def base_repository(prefix: str, name: str) -> str:

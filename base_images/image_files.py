@@ -90,13 +90,17 @@ def own_entries() -> list[Entry]:
     return entries
 
 
+def trusted(bundle: str, certificates: Sequence[tuple[str, str]]) -> str:
+    """Return the PEM text of ``bundle`` with ``certificates`` ((name, PEM text) pairs) after it."""
+    return bundle.rstrip("\n") + "\n" + "".join(text.rstrip("\n") + "\n" for _, text in certificates)
+
+
 def certificate_entries(bundle: str, certificates: Sequence[tuple[str, str]]) -> list[Entry]:
     """Return the files that make the image trust ``certificates`` ((name, PEM text) pairs) besides ``bundle``."""
     entries = [
         Entry(f"usr/local/share/ca-certificates/{name}.crt", "file", text.encode()) for name, text in certificates
     ]
-    joined = bundle.rstrip("\n") + "\n" + "".join(text.rstrip("\n") + "\n" for _, text in certificates)
-    return [*entries, Entry(CERTIFICATES, "file", joined.encode())]
+    return [*entries, Entry(CERTIFICATES, "file", trusted(bundle, certificates).encode())]
 
 
 def user_entries(passwd: str, group: str) -> list[Entry]:

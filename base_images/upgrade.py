@@ -28,6 +28,9 @@ class Upgrade:
         return [pin for pin in pins if not self.everything and pin.name not in self.packages]
 
 
+KEEP = Upgrade()
+
+
 def preferences(pins: Iterable[Pin]) -> str:
     """Return pins as the earlier lock that the resolver prefers the versions of; ``""`` for none."""
     entries = [f'\n[[packages]]\nname = "{pin.name}"\nversion = "{pin.version}"\n' for pin in pins]

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from builder.attachments.attach import TITLE, Artifact, Blob, attach
+from builder.cuda import CUDA
 from builder.layers.bytecode import Interpreter
 from builder.layers.wheel import InstallTarget
 from builder.locking.pylock import LockedPackage
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 INVENTORY_TYPE = "application/vnd.casabinder.base.inventory.v1+json"
 FILES_TYPE = "application/vnd.casabinder.base.files.v1+json+gzip"
 INTERPRETER_TYPE = "application/vnd.casabinder.base.interpreter.v1.tar+gzip"
+CERTIFICATES_TYPE = "application/vnd.casabinder.base.certificates.v1.pem+gzip"
 PYLOCK_TYPE = "application/vnd.casabinder.pylock.v1+toml"
 
 _GENERATION = "org.casabinder.generation"
@@ -133,6 +135,11 @@ class Base:
         return self.manifest.digest
 
     @property
+    def cuda(self) -> str:
+        """The version of CUDA that its packages were built for; empty without."""
+        return str((self.config.get("config", {}).get("Labels") or {}).get(CUDA, ""))
+
+    @property
     def install_target(self) -> InstallTarget:
         """Where wheels of the user go."""
         inventory = self.inventory
@@ -146,17 +153,36 @@ class Base:
         directory, python = cache / "interpreters" / self.inventory.bytecode, self.inventory.target.python
         if self.inventory.bytecode and directory.exists():
             return Interpreter(directory, python)
-        for layer in self._artifact.layers:
-            if layer.media_type == INTERPRETER_TYPE:
-                return Interpreter.unpack(self.store.read_blob(self.repository, layer.digest), python, directory)
-        raise CasabinderError(f"{self.registry}/{self.repository} carries no interpreter; build the base again")
+        archive = self._attached(INTERPRETER_TYPE)
+        if archive is None:
+            raise CasabinderError(f"{self.registry}/{self.repository} carries no interpreter; build the base again")
+        return Interpreter.unpack(archive, python, directory)
 
     @cached_property
     def files(self) -> Mapping[str, tuple[str, ...]]:
         """The paths (relative to the image's root) that each package of the analysis environment owns."""
-        descriptor = next(layer for layer in self._artifact.layers if layer.media_type == FILES_TYPE)
-        raw = self.store.read_blob(self.repository, descriptor.digest)
+        raw = self._attached(FILES_TYPE)
+        if raw is None:
+            raise CasabinderError(f"{self.registry}/{self.repository} has no list of files; build the base again")
         return {name: tuple(paths) for name, paths in json.loads(gzip.decompress(raw)).items()}
+
+    @property
+    def interpreter_archive(self) -> bytes:
+        """The archive that :meth:`interpreter` unpacks, as a tar; empty if there is none."""
+        archive = self._attached(INTERPRETER_TYPE)
+        return gzip.decompress(archive) if archive else b""
+
+    @property
+    def certificates(self) -> str:
+        """The PEM text of all certificate authorities that the image trusts."""
+        raw = self._attached(CERTIFICATES_TYPE)
+        if raw is None:
+            raise CasabinderError(f"{self.registry}/{self.repository} doesn't say whom it trusts; build the base again")
+        return gzip.decompress(raw).decode("utf-8")
+
+    def _attached(self, media_type: str) -> bytes | None:
+        found = next((layer for layer in self._artifact.layers if layer.media_type == media_type), None)
+        return None if found is None else self.store.read_blob(self.repository, found.digest)
 
 
 def load_base(store: Store, registry: str, repository: str, reference: str, cache: Path) -> Base:
@@ -209,19 +235,21 @@ def attach_inventory(
     files: Mapping[str, tuple[str, ...]],
     pylocks: Mapping[str, str],
     interpreter: bytes = b"",
+    certificates: str = "",
     generation: int = 0,
 ) -> Manifest:
     """Attach an inventory to a base that was just pushed and return the artifact's manifest.
 
     ``files`` are the paths per package of the analysis environment; ``pylocks`` the full locks by environment;
-    ``interpreter`` the archive of the interpreter that makes bytecode, if there is one. Of several inventories of one
-    image, that of the highest ``generation`` counts.
+    ``interpreter`` the archive of the interpreter that makes bytecode, if there is one; ``certificates`` the PEM text
+    of whom the image trusts. Of several inventories of one image, that of the highest ``generation`` counts.
     """
     blobs = (
         Blob(INVENTORY_TYPE, canonical_json(inventory.to_json())),
         Blob(FILES_TYPE, _gzip(canonical_json({name: list(paths) for name, paths in files.items()}))),
         *(Blob(PYLOCK_TYPE, text.encode(), {TITLE: f"pylock.{name}.toml"}) for name, text in pylocks.items()),
         *((Blob(INTERPRETER_TYPE, _gzip(interpreter)),) if interpreter else ()),
+        Blob(CERTIFICATES_TYPE, _gzip(certificates.encode())),
     )
     (artifact,) = attach(
         store, repository, subject.descriptor(), [Artifact(INVENTORY_TYPE, blobs, {_GENERATION: str(generation)})]

@@ -68,7 +68,8 @@ def lock_on(change: BaseChange, inputs: BuildInputs) -> Lock:
     for name in sorted(gone.keys() & kept):
         raise change.refused(str(gone[name]))
     packages = {name: one for name, one in there.items() if name not in gone} | described
-    requirements, constraints = _applying(inputs.requirements, target), _applying(inputs.constraints, target)
+    requirements = _applying(inputs.requirements, target)
+    constraints = _applying((*inputs.constraints, *inputs.pins), target)
     asked = [requirement for requirement, _ in requirements]
     tolerated = {
         (breach.package.name, breach.needed)

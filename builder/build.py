@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from builder.attachments.build_log import BuildLog
 from builder.attachments.provenance import BuildInputs, public_address
-from builder.events import Phases, Reporter, silent
+from builder.events import Phases, Progress, Reporter, silent
 from builder.identity import alias_tag
 from builder.image import Image
 from builder.options import DEFAULTS, BuildOptions
@@ -33,22 +33,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from builder.base import Base
+    from builder.choose import ChosenBase
     from builder.environment.spec import EnvironmentSpec
     from builder.facility import BaseChoice, Bases, Facility
+    from builder.locking.lock import Lock
     from builder.locking.report import LockReport
     from builder.plan import BuildPlan
     from builder.repository.spec import Commit, RepoSpec
 
+    _Found = tuple[ChosenBase, Base, bool]
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """A build that is planned in full and has changed nothing yet: what ``--dry-run`` shows."""
+    """A build that is planned in full and has changed nothing yet: what ``--dry-run`` shows.
+
+    ``settled`` is whether a later build of the commit would take the same base: not if a better one is to be built yet.
+    """
 
     commit: Commit
     spec: EnvironmentSpec
     choice: BaseChoice
     plan: BuildPlan
     before: str = ""
+    settled: bool = True
 
     @cached_property
     def report(self) -> LockReport:
@@ -115,8 +123,9 @@ def build(
         report=prepared.report.to_json(),
         new=there is None and not rebuild,
     )
-    facility.store.put_manifest(repository, alias, image.manifest)
-    shelf.put(record)
+    if prepared.settled:
+        facility.store.put_manifest(repository, alias, image.manifest)
+        shelf.put(record)
     return replace(record, seconds=_seconds(phases, began))
 
 
@@ -148,7 +157,7 @@ def _prepare(
     fresh: bool,
     clock: Callable[[], float],
 ) -> Prepared:
-    from builder.choose import choose_base
+    from builder.choose import missing_cuda
     from builder.environment.detect import detect
     from builder.locking.as_of import moment
     from builder.locking.lock import lock
@@ -167,11 +176,16 @@ def _prepare(
             from builder.container.steps import announce
 
             announce(spec.container, progress)
-    offer, reason = choose_base(spec, bases)
-    with phases.phase("lock", f"locking against {offer.name}, because {reason}") as progress:
-        base = _load(offer.choice, facility)
-        maker = make_maker(facility, base, tree, progress)
-        answer = lock(spec, base, facility, maker=maker, before=before, fresh=fresh, clock=clock)
+    found = _found_base(spec, bases, facility)
+    with phases.phase("lock", f"locking against {found[0].offer.name}, because {found[0].reason}") as progress:
+
+        def locked(chosen: ChosenBase, base: Base) -> Lock:
+            for note in filter(None, (*chosen.notes, missing_cuda(spec, base))):
+                progress.say(note)
+            maker = make_maker(facility, base, tree, progress)
+            return lock(spec, base, facility, maker=maker, before=before, fresh=fresh, clock=clock)
+
+        (chosen, base, settled), answer = _first_fit(found, spec, bases, facility, locked, progress)
         answer = answer.sized(facility.wheelhouse)
         counts = answer.report()
         progress.summary = (
@@ -179,7 +193,67 @@ def _prepare(
         )
         for note in answer.notes:
             progress.say(note)
-    return Prepared(commit, spec, offer.choice, plan(base, answer, spec, tree, options.compression), before)
+    planned = plan(base, answer, spec, tree, options.compression)
+    return Prepared(commit, spec, chosen.offer.choice, planned, before, settled)
+
+
+def _found_base(spec: EnvironmentSpec, bases: Bases, facility: Facility) -> _Found:
+    """Return the base to build on, and whether it is the best that is offered.
+
+    One that is made for a package, and that this site has not built, is passed over, which is said.
+    """
+    from builder.choose import choose_base, without
+    from builder.environment.spec import EnvironmentFileError
+
+    best = choose_base(spec, bases)
+    try:
+        return best, _load(best.offer.choice, facility), True
+    except MissingBaseError as missing:
+        if not best.by_package:
+            raise
+        try:
+            chosen, base, _ = _found_base(spec, without(best.offer, bases), facility)
+        except EnvironmentFileError:
+            raise missing from None  # no other has its Python
+    name = best.offer.name
+    note = (
+        f"{best.reason}, for which there is the base {name}, but this site has not built it: {chosen.offer.name} is "
+        f"taken, and a build after `casabinder base build {name}` takes the other"
+    )
+    return replace(chosen, notes=(note, *chosen.notes)), base, False
+
+
+def _first_fit(
+    found: _Found,
+    spec: EnvironmentSpec,
+    bases: Bases,
+    facility: Facility,
+    locked: Callable[[ChosenBase, Base], Lock],
+    progress: Progress,
+) -> tuple[_Found, Lock]:
+    """Return what was found and the lock on it. A base that packages lead to, and that they don't go with, is given up
+    for the next, which is said; if there is no other, the first base's error stands."""
+    from builder.choose import without
+    from builder.environment.spec import EnvironmentFileError
+    from builder.locking.pylock import UnfitError
+
+    chosen, base, _ = found
+    try:
+        return found, locked(chosen, base)
+    except UnfitError as error:
+        if not chosen.by_package:
+            raise
+        rest = without(chosen.offer, bases)
+        try:
+            other = _found_base(spec, rest, facility)
+            progress.say(f"{chosen.offer.name} is not taken after all, but {other[0].offer.name}: {error}")
+            return _first_fit(other, spec, rest, facility, locked, progress)
+        except (UnfitError, EnvironmentFileError):
+            raise error from None
+
+
+class MissingBaseError(CasabinderError):
+    """A base is offered and not in the registry."""
 
 
 def _load(choice: BaseChoice, facility: Facility) -> Base:
@@ -189,7 +263,7 @@ def _load(choice: BaseChoice, facility: Facility) -> Base:
     try:
         return load_base(store, choice.registry, choice.repository, choice.reference, facility.cache)
     except NotFoundError as error:
-        raise CasabinderError(
+        raise MissingBaseError(
             f"the base image {choice} is not in the registry; make it with `casabinder base build`, "
             "or choose another with --base"
         ) from error

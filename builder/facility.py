@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from builder.attachments.signature import Signer
     from builder.layers.cache import LayerCache
     from builder.layers.layer import Compression
+    from builder.package_pattern import PackagePattern
     from builder.seen_images import SeenImages
     from builder.shared_layers import SharedLayers
     from builder.sources.shelf import MadeWheels
@@ -99,11 +100,21 @@ class BaseChoice:
 
 @dataclass(frozen=True)
 class BaseOffer:
-    """A base that may be taken: its name in the catalogue (or its reference), its Python (``3.13``; ``""`` unknown)."""
+    """A base that may be taken: its name in the catalogue (or its reference), its Python (``3.13``; ``""`` unknown).
+
+    ``chosen_for`` are the packages that it is made for; with ``cuda``, a version, it is also for those that need CUDA.
+    """
 
     name: str
     python: str
     choice: BaseChoice
+    chosen_for: tuple[PackagePattern, ...] = ()
+    cuda: str = ""
+
+    @property
+    def special(self) -> bool:
+        """Whether it is not for everybody who asks for its Python."""
+        return bool(self.chosen_for or self.cuda)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from builder.assemble import make_planned_image
 from builder.attachments.attach import COMMIT_ANNOTATION, newest, read_artifact
 from builder.attachments.bundle import attach_all
@@ -36,7 +39,7 @@ from builder.base import load_base
 from builder.base_change import BaseChange, RebaseRefusedError, lock_on
 from builder.build import commit_alias
 from builder.choose import choose_base
-from builder.environment.spec import EnvironmentSpec
+from builder.environment.spec import EnvironmentSpec, StatedRequirement
 from builder.facility import Bases
 from builder.layers.layer import Compression, Layer, compression_of
 from builder.locking.pylock import read_pylock
@@ -364,16 +367,20 @@ def _finish(
 
 
 def _chosen(inputs: BuildInputs, bases: Bases) -> BaseChoice | None:
-    from packaging.specifiers import SpecifierSet
-
     spec = EnvironmentSpec(
         kind="none",
         file=inputs.file,
+        requirements=_stated((*inputs.requirements, *inputs.pins, *inputs.sources)),
+        constraints=_stated(inputs.constraints),
         base=inputs.base,
         python=SpecifierSet(inputs.python),
         python_source=inputs.python_source,
     )
     try:
-        return choose_base(spec, bases)[0].choice
+        return choose_base(spec, bases).offer.choice
     except CasabinderError:
         return None
+
+
+def _stated(lines: Sequence[tuple[str, str]]) -> tuple[StatedRequirement, ...]:
+    return tuple(StatedRequirement(Requirement(line), source) for line, source in lines)

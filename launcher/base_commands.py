@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from base_images.assemble import CHANNEL, build_base
@@ -32,7 +31,7 @@ def list_bases(context: Context, arguments: Namespace) -> int:
         rows.append(
             {
                 "name": name,
-                "python": definition.document.python,
+                "python": definition.python,
                 "title": definition.document.title,
                 "default": name == context.site.base,
                 "reference": f"{context.facility.registry}/{repository}:{identity}",
@@ -104,7 +103,7 @@ def build_bases(context: Context, arguments: Namespace) -> int:
             state = "is in the registry already" if record.cached else f"built, {record.bytes / 1e6:.0f} MB"
             print(f"{record.reference}\n  {record.digest} ({state})")
     if arguments.json:
-        print(json.dumps([asdict(record) for record in records], indent=2))
+        print(json.dumps([record.to_json() for record in records], indent=2))
     return 0
 
 

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from base_images.assemble import lock_base
-from base_images.definition import catalogue
+from base_images.definition import catalogue, read_lock
+from base_images.locking import lock_additions, lock_base
 from base_images.upgrade import Upgrade
 from builder.base import load_base
 from launcher.bases.status import base_status, utc_today
-from launcher.bases.upgrade import check_names, compare
+from launcher.bases.upgrade import check_names, compare, compare_additions
 from registry_sync.errors import CasabinderError, NotFoundError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator, Sequence
 
+    from base_images.definition import Definition
+    from base_images.identity import Workshop
+    from launcher.bases.upgrade import LockDifference
     from launcher.context import Context
 
 
@@ -26,20 +30,38 @@ def lock_bases(context: Context, arguments: Namespace) -> int:
     """Make locks anew, print what changed, and return 0; with ``--exit-code`` 1 if anything did."""
     upgrade = Upgrade(arguments.upgrade, frozenset(map(canonicalize_name, arguments.upgrade_package)))
     definitions = [context.definition(name) for name in arguments.names or sorted(catalogue(context.catalogues))]
-    check_names(upgrade, definitions)
+    locked = _locked_additions if arguments.additions else _locked
     differences = []
-    for definition in definitions:
-        locks = lock_base(definition, context.workshop, upgrade, write=not arguments.dry_run)
-        for environment, packages in locks.items():
-            one = compare(definition, environment, packages, context.workshop)
-            differences.append(one)
-            if not arguments.json:
-                print(one.to_text(), flush=True)
+    for one in locked(context.workshop, definitions, upgrade, write=not arguments.dry_run):
+        differences.append(one)
+        if not arguments.json:
+            print(one.to_text(), flush=True)
     if arguments.json:
         print(json.dumps([one.to_json() for one in differences], indent=2))
     elif arguments.dry_run:
         print("nothing was written")
     return int(arguments.exit_code and any(one.changes for one in differences))
+
+
+def _locked(
+    workshop: Workshop, definitions: Sequence[Definition], upgrade: Upgrade, *, write: bool
+) -> Iterator[LockDifference]:
+    check_names(upgrade, [pins for definition in definitions for pins in definition.locks.values()])
+    for definition in definitions:
+        for environment, packages in lock_base(definition, workshop, upgrade, write=write).items():
+            yield compare(definition, environment, packages, workshop)
+
+
+def _locked_additions(
+    workshop: Workshop, definitions: Sequence[Definition], upgrade: Upgrade, *, write: bool
+) -> Iterator[LockDifference]:
+    if not workshop.additions.packages:
+        raise CasabinderError("site.yaml adds no packages to bases: state some under `additions`")
+    before = {definition.name: read_lock(workshop.additions.lock_file(definition.name)) for definition in definitions}
+    check_names(upgrade, before.values())
+    for definition in definitions:
+        packages = lock_additions(definition, workshop, upgrade, write=write)
+        yield compare_additions(definition, before[definition.name], packages, workshop)
 
 
 def base_statuses(context: Context, arguments: Namespace) -> int:

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from launcher.ci.arguments import add_arguments
 from registry_sync.errors import CasabinderError
@@ -84,7 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         "--cpus", type=float, metavar="N", help="processors for server and workers (default: the site's)"
     )
     launch.add_argument("--memory", metavar="SIZE", help="memory for server and workers, as 4G (default: the site's)")
-    launch.add_argument("--gpus", type=_count, metavar="N", help="GPUs of each worker in a pool (default: the image's)")
+    launch.add_argument(
+        "--gpus",
+        type=_count,
+        metavar="N",
+        help="GPUs of each worker in a pool (default: the image's); 0: none for the server either",
+    )
     launch.add_argument("--port", type=int, metavar="PORT", help="port on this machine (default: any free one)")
     for what in ("token", "proxy"):
         launch.add_argument(
@@ -191,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(load=_base("show_base"))
     lock = bases.add_parser("lock", help="resolve requirements, say what changed in the locks", parents=[common])
     lock.add_argument("names", nargs="*", metavar="NAME", help="default: all of the catalogue")
+    lock.add_argument("--additions", action="store_true", help="lock the packages that site.yaml adds to them instead")
     lock.add_argument("--upgrade", action="store_true", help="take the newest of everything (default: keep what fits)")
     lock.add_argument(
         "--upgrade-package", action="append", default=[], metavar="PACKAGE", help="the newest of this one"
@@ -206,10 +212,15 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("names", nargs="*", metavar="NAME", help="default: the site's default base")
     making.add_argument("--refresh", action="store_true", help="take Debian's packages of today, build in any case")
     making.set_defaults(load=_base("build_bases"))
+    sizing = bases.add_parser("size", help="tell what takes the room in bases", parents=[common])
+    sizing.add_argument("names", nargs="*", metavar="NAME", help="default: the site's default base")
+    sizing.set_defaults(load=_base_size)
     push = bases.add_parser("push", help="copy a built base to another registry", parents=[common])
     push.add_argument("name", metavar="NAME")
     push.add_argument("target", metavar="HOST/PREFIX", help="the other registry, or oci:DIRECTORY")
     push.set_defaults(load=_base("push_base"))
+
+    _add_releases(bases, common)
 
     site = commands.add_parser("site", help="check the site's configuration, print its schema")
     sites = site.add_subparsers(dest="site_command", required=True, metavar="COMMAND")
@@ -218,6 +229,39 @@ def _parser() -> argparse.ArgumentParser:
     schema = sites.add_parser("schema", help="print the JSON schema of site.yaml", parents=[_configured()])
     schema.set_defaults(load=_site("print_schema"), registry=None)
     return parser
+
+
+def _add_releases(bases: Any, common: argparse.ArgumentParser) -> None:
+    releasing = bases.add_parser(
+        "release", help="build and try bases, give them the tag of the day, have a channel name them", parents=[common]
+    )
+    releasing.add_argument("names", nargs="*", metavar="NAME", help="default: the site's default base")
+    _add_channel(releasing, default="edge")
+    releasing.add_argument("--refresh", action="store_true", help="take Debian's packages of today")
+    releasing.add_argument(
+        "--from", dest="source", default="", metavar="CHANNEL|TAG", help="build nothing: name what this names"
+    )
+    releasing.add_argument("--test-again", dest="again", action="store_true", help="with --from: try it once more")
+    releasing.add_argument("--xrootd", default="", metavar="URL", help="a file that everybody may read, to be read")
+    releasing.set_defaults(load=_release("release_bases"))
+    back = bases.add_parser("rollback", help="have a channel name the release before", parents=[common])
+    back.add_argument("name", metavar="NAME")
+    _add_channel(back)
+    back.add_argument("--to", default="", metavar="TAG", help="the release of this tag instead")
+    back.set_defaults(load=_release("roll_back_base"))
+    listing = bases.add_parser("releases", help="list releases, their channels and what changed", parents=[common])
+    listing.add_argument("name", nargs="?", metavar="NAME", help="default: all of the catalogue")
+    listing.set_defaults(load=_release("list_releases"))
+
+
+def _add_channel(command: argparse.ArgumentParser, default: str | None = None) -> None:
+    command.add_argument(
+        "--channel",
+        choices=("edge", "stable"),
+        default=default,
+        required=default is None,
+        help=f"the channel to be moved{f' (default: {default})' if default else ''}",
+    )
 
 
 def _configured() -> argparse.ArgumentParser:
@@ -394,6 +438,21 @@ def _base(name: str) -> Callable[[], Command]:
         return getattr(base_commands, name)  # type: ignore[no-any-return]
 
     return load
+
+
+def _release(name: str) -> Callable[[], Command]:
+    def load() -> Command:
+        from launcher.bases import release_commands
+
+        return getattr(release_commands, name)  # type: ignore[no-any-return]
+
+    return load
+
+
+def _base_size() -> Command:
+    from launcher.bases.size_commands import size_bases
+
+    return size_bases
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class LaunchOptions:
     """What one launch asks for: workers at the start (``maximum``: to scale to), limits, own variables, a port.
 
-    ``memory`` (as ``4G``; units are powers of 1024) and ``cpus`` hold for server and workers together, or with a
-    ``batch`` pool for the server alone. ``data`` is what data are read with.
+    ``memory`` (as ``4G``; units are powers of 1024), ``cpus`` and ``gpus`` hold for server and workers together, or
+    with a ``batch`` pool for the server alone. ``data`` is what data are read with.
     """
 
     workers: int = 2
@@ -74,6 +74,7 @@ class LaunchOptions:
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int | None = None
     maximum: int = 0
+    gpus: int = 0
     batch: BatchPool | None = None
     data: DataAccess = field(default_factory=DataAccess)
 
@@ -104,6 +105,7 @@ class Container:
     port: int | None
     on_host: bool = False
     published: tuple[str, int] | None = None
+    gpus: int = 0
 
     def arguments(self) -> list[str]:
         """Return the arguments of ``docker create``; it reads the environment from its standard input."""
@@ -114,6 +116,7 @@ class Container:
         options += ["--user", f"{USER}:{USER}", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
         options += ["--pids-limit", str(PROCESSES), "--cpus", f"{self.cpus:g}"]
         options += ["--memory", str(self.memory), "--memory-swap", str(self.memory)]
+        options += ["--gpus", str(self.gpus)] if self.gpus else []
         options += ["--mount", f"type=volume,destination={SECRETS}", "--log-driver", "local"]
         if self.on_host:
             options += ["--network", "host", "--add-host", f"{HOST}:{LOOPBACK}"]
@@ -180,6 +183,7 @@ def describe(
         port=options.port,
         on_host=on_host,
         published=published,
+        gpus=options.gpus,
     )
 
 
@@ -228,6 +232,11 @@ def pool(options: LaunchOptions, memory: int) -> dict[str, str | int]:
     }
 
 
+def words_on_gpus(gpus: int) -> str:
+    """Return how many GPUs a server gets, as the end of a list; nothing for none."""
+    return f" and {gpus} GPU{'s' if gpus > 1 else ''}" if gpus else ""
+
+
 def parse_memory(text: str) -> int:
     """Return the bytes that a size such as ``4G``, ``1.5GiB`` or ``512m`` means."""
     match = _SIZE.fullmatch(text.strip())
@@ -251,6 +260,7 @@ def server_name(record: ImageRecord, options: LaunchOptions, owned_by: str) -> s
         "owner": owned_by,
         "options": [options.workers, options.most_workers, options.cpus, options.memory, options.port],
         "environment": dict(options.environment),
+        **({"gpus": options.gpus} if options.gpus else {}),
         # Where the nodes take the image from may change from one launch to the next.
         **({"pool": replace(batch, placement=None).document("", 0, 0), "user": batch.user} if batch else {}),
         **({"data": options.data.told()} if options.data.told() else {}),

@@ -16,8 +16,11 @@ from builder.attachments.signature import Signer
 from builder.container.engine import ContainerLimits
 from builder.facility import BaseChoice, BaseOffer, Bases, Facility
 from builder.locking.resolver import PackageIndex
+from builder.package_pattern import PackagePattern
 from builder.providers.known import named_by
 from builder.repository.fetching import Fetching, GitCredentials
+from launcher.bases.channels import ChannelMemory
+from launcher.bases.history import CHANNELS, is_release_tag
 from launcher.container import parse_memory
 from launcher.site_config import Containers, Site, cache_directory, load_site
 from registry_sync.client import RegistryClient
@@ -61,20 +64,73 @@ class Context:
         """Return a base's definition by name."""
         return load_definition(name, self.catalogues)
 
-    def bases(self, stated: str | None = None) -> Bases:
-        """Return the base that was named, or all that the facility offers, its default first."""
-        if stated:
-            return Bases((self._offer(stated),), stated=True)
-        others = [name for name in sorted(catalogue(self.catalogues)) if name != self.site.base]
-        return Bases(tuple(self._offer(name) for name in (self.site.base, *others)))
+    @property
+    def channels(self) -> ChannelMemory:
+        """What channels and dated tags of bases name in the site's registry."""
+        return ChannelMemory(self.facility.store, self.facility.registry, self.facility.cache)
 
-    def _offer(self, name: str) -> BaseOffer:
-        """Return the base that a name of the catalogue or an image reference means."""
-        if name in catalogue(self.catalogues):
+    def bases(self, stated: str | None = None) -> Bases:
+        """Return the base that was named, or all that the facility offers, its default first.
+
+        ``stated`` is a name of the catalogue, ``NAME:TAG`` of a release or a channel, an image reference, or a channel:
+        all bases as it names them. A base that the channel has no release of is not offered, unless it is the default.
+        """
+        if stated and stated not in CHANNELS:
+            return Bases((self._offer(stated),), stated=True)
+        channel = stated or self.site.channel or ""
+        others = [name for name in sorted(catalogue(self.catalogues)) if name != self.site.base]
+        if channel:
+            others = [name for name in others if self.channels.digest(self.base_repository(name), channel)]
+        return Bases(tuple(self._offer(name, channel) for name in (self.site.base, *others)))
+
+    def base_tags(self) -> set[tuple[str, str]]:
+        """Return repository and tag of every base of the catalogue that this site builds on, and of its default."""
+        tags = set()
+        for name in {self.site.base, *catalogue(self.catalogues)}:
+            if self.site.channel and name in catalogue(self.catalogues):
+                tags.add((self.base_repository(name), str(self.site.channel)))
+            else:
+                choice = self._offer(name).choice
+                tags.add((choice.repository, choice.reference))
+        return tags
+
+    def base_repository(self, name: str) -> str:
+        """Return the repository of a base of the catalogue."""
+        return base_repository(self.facility.prefix, name)
+
+    def _offer(self, stated: str, channel: str = "") -> BaseOffer:
+        """Return the base that a name of the catalogue, ``NAME:TAG`` or an image reference means."""
+        name, _, tag = stated.partition(":")
+        known = catalogue(self.catalogues)
+        if name in known:
             definition = self.definition(name)
-            repository = base_repository(self.facility.prefix, name)
-            choice = BaseChoice(self.facility.registry, repository, base_identity(definition, self.workshop))
-            return BaseOffer(name, definition.document.python, choice)
+            tag = tag or channel or self.site.channel or ""
+            reference = self._released(name, tag) if tag else base_identity(definition, self.workshop)
+            choice = BaseChoice(self.facility.registry, self.base_repository(name), reference)
+            made_for = tuple(map(PackagePattern.parse, definition.document.chosen_for))
+            cuda = definition.cuda.version if definition.cuda else ""
+            return BaseOffer(name, definition.python, choice, made_for, cuda)
+        return self._elsewhere(stated)
+
+    def _released(self, name: str, tag: str) -> str:
+        """Return the digest of a release, or of what a channel names."""
+        if tag not in CHANNELS and not is_release_tag(tag):
+            raise CasabinderError(
+                f"{name}:{tag} is no release: give {name}:{' or :'.join(CHANNELS)}, or the tag of a release, which "
+                f"`casabinder base releases {name}` lists"
+            )
+        digest = self.channels.digest(self.base_repository(name), tag)
+        if digest:
+            return digest
+        if tag in CHANNELS:
+            raise CasabinderError(
+                f"the channel {tag} of {name} names no release yet: make one with "
+                f"`casabinder base release {name} --channel {tag}`"
+            )
+        raise CasabinderError(f"{name} has no release {tag}; `casabinder base releases {name}` lists what there is")
+
+    def _elsewhere(self, name: str) -> BaseOffer:
+        """Return the base that an image reference means."""
         if "/" not in name:
             known = ", ".join(sorted(catalogue(self.catalogues)))
             raise CasabinderError(f"there is no base {name!r}; the catalogue has {known}, or give an image reference")
@@ -105,7 +161,7 @@ def open_context(site_file: Path | None = None, registry: str | None = None) -> 
     if site.signing is not None:
         facility = replace(facility, signer=Signer(site.signing.key, site.signing.password))
     facility = replace(facility, fetching=Fetching(**site.repositories.model_dump(), ca_bundle=bundle))
-    return Context(site, facility, Workshop(cache=cache, index=index, certificates=site.ca_certificates))
+    return Context(site, facility, Workshop(cache, index, site.additions.on_bases(site.ca_certificates)))
 
 
 def _limits(stated: Containers) -> ContainerLimits:

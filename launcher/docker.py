@@ -31,6 +31,7 @@ from launcher.container import (
     parse_memory,
     secrets_archive,
     server_name,
+    words_on_gpus,
 )
 from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused, taken
 from launcher.readiness import NotReadyError, wait_until_ready
@@ -38,7 +39,7 @@ from launcher.servers import Server, ServerFiles
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from builder.record import ImageRecord
@@ -81,7 +82,8 @@ def launch(record: ImageRecord, options: LaunchOptions, cache: Path, say: Say, *
             options = replace(options, port=_free_port())
         where = f" in the pool of {batch.site.collector} as {batch.user}" if batch else ""
         workers = f"{options.workers} Dask workers{where}"
-        say(f"starting {name}: {workers}, {options.cpus:g} processors, {options.memory} of memory")
+        limits = f"{options.cpus:g} processors, {options.memory} of memory{words_on_gpus(options.gpus)}"
+        say(f"starting {name}: {workers}, {limits}")
         if batch is not None and batch.exposure == "host-port":
             return _start_reachable(record, options, batch, name, cache, pool_token)
         return _start(describe(record, options, name, owned_by), files, pool_token, options.data)
@@ -247,6 +249,13 @@ def _again(server: Server, options: LaunchOptions, files: ServerFiles, say: Say)
 
 def _when_ready(name: str, files: ServerFiles) -> Server:
     server = _read(docker_json("inspect", name)[0], files)
+    wait_for_server(name, server.url, server.token, with_workers=server.workers > 0)
+    files.write_browser_file(server)
+    return server
+
+
+def wait_for_server(name: str, url: str, token: str, *, with_workers: bool, workers: int = 0) -> None:
+    """Wait until the server in a container is ready; raise :class:`CasabinderError` with its last words if not."""
 
     def check_alive() -> None:
         state = docker_json("inspect", "--format", "{{json .State}}", name)
@@ -257,12 +266,10 @@ def _when_ready(name: str, files: ServerFiles) -> Server:
 
     try:
         check_alive()
-        wait_until_ready(server.url, server.token, check_alive, with_workers=server.workers > 0)
+        wait_until_ready(url, token, check_alive, with_workers=with_workers, workers=workers)
     except (ServerEndedError, NotReadyError) as error:
         last = " | ".join(line for line in docker_lines("logs", "--tail", str(_LAST_LINES), name) if line.strip())
         raise CasabinderError(f"{name} did not start: {error}. Its last words: {last or 'none'}") from error
-    files.write_browser_file(server)
-    return server
 
 
 def _named(name: str, there: Sequence[Server]) -> Server:
@@ -276,8 +283,6 @@ def _named(name: str, there: Sequence[Server]) -> Server:
 def _read(container: dict[str, Any], files: ServerFiles) -> Server:
     """Return the server that ``docker inspect`` describes."""
     name, labels, state = container["Name"].removeprefix("/"), container["Config"]["Labels"], container["State"]
-    published = (container["NetworkSettings"]["Ports"] or {}).get(f"{PORT}/tcp") or []
-    port = published[0]["HostPort"] if published else labels.get(HOST_PORT, "") if state["Running"] else ""
     return Server(
         name=name,
         repo=labels[f"{LABEL}.repo"],
@@ -289,10 +294,18 @@ def _read(container: dict[str, Any], files: ServerFiles) -> Server:
         state=state["Status"],
         since=state["StartedAt"] if state["Running"] else container["Created"],
         workers=int(labels[f"{LABEL}.workers"]),
-        url=f"http://{LOOPBACK}:{port}/" if port else "",
+        url=server_url(container),
         browser_file=files.browser_file(name),
         token=files.token(name),
     )
+
+
+def server_url(container: Mapping[str, Any]) -> str:
+    """Return where the server in a container that `docker inspect` describes is reached, ``""`` if nowhere."""
+    labels, running = container["Config"]["Labels"], container["State"]["Running"]
+    published = (container["NetworkSettings"]["Ports"] or {}).get(f"{PORT}/tcp") or []
+    port = published[0]["HostPort"] if published else labels.get(HOST_PORT, "") if running else ""
+    return f"http://{LOOPBACK}:{port}/" if port else ""
 
 
 def _remove(name: str, files: ServerFiles) -> None:

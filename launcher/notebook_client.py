@@ -97,6 +97,18 @@ class NotebookClient:
             self._request("DELETE", f"api/sessions/{session['id']}")
         return notebook
 
+    def run_code(self, code: str, path: str, *, environment: Mapping[str, str] | None = None) -> None:
+        """Run Python code in a kernel of its own, as the one cell of a new notebook at ``path``.
+
+        Raises :class:`NotebookError` as :meth:`run` does.
+        """
+        cell: dict[str, Any] = {"cell_type": "code", "id": "code", "source": code, "metadata": {}}
+        cell |= {"outputs": [], "execution_count": None}
+        notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+        document = {"type": "notebook", "format": "json", "content": notebook}
+        self._request("PUT", f"api/contents/{quote(path)}", document)
+        self.run(path, environment=environment)
+
     def fetch_file(self, path: str) -> bytes:
         """Return the content of a file below the server's root directory."""
         return self._request("GET", f"files/{quote(path)}").content

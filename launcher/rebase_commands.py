@@ -19,6 +19,7 @@ from registry_sync.reference import validate_repository
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from builder.facility import BaseChoice
     from launcher.context import Context
     from registry_sync.transport import Traffic
 
@@ -36,7 +37,7 @@ def rebase_one_image(context: Context, arguments: Namespace) -> int:
     """Put an image onto another base without building it, and print the new record."""
     from launcher.build_commands import print_record
 
-    choice = context.bases(arguments.base).offers[0].choice
+    choice = _chosen_base(context, arguments.images[0], arguments.base)
     record = builder.rebase.rebase(arguments.images[0], choice, context.facility, bases=context.bases())
     if arguments.json:
         print(json.dumps(record.to_json(), indent=2))
@@ -65,6 +66,22 @@ def rebase_every_image(context: Context, arguments: Namespace) -> int:
     else:
         print(summary.to_text())
     return 1 if summary.count("failed") else 0
+
+
+def _chosen_base(context: Context, image: str, stated: str) -> BaseChoice:
+    """Return the base that was named; of a channel, what it names of the base that the image is on."""
+    from builder.attachments.location import locate
+    from builder.record import read_records
+
+    bases = context.bases(stated)
+    if bases.stated:
+        return bases.offers[0].choice
+    with locate(image, context.facility) as location:
+        name = read_records(location.store, location.repository, location.digest)[0].base.name
+    for offer in bases.offers:
+        if offer.name == name:
+            return offer.choice
+    raise CasabinderError(f"{image} is on {name}, of which the channel {stated} names no release; name a base")
 
 
 @dataclass(frozen=True)

@@ -145,9 +145,12 @@ def _runs_already(cache: Path) -> str:
 
 
 def _base_image(context: Context, say: Say) -> str:
-    """Return the site's base by digest, after making it if it is one of the catalogue and the registry lacks it."""
+    """Return the site's base by digest, after making it if it is one of the catalogue and the registry lacks it.
+
+    What a channel names is released by somebody: it is never made here.
+    """
     site, facility = context.site, context.facility
-    if site.base in catalogue(context.catalogues):
+    if site.base in catalogue(context.catalogues) and site.channel is None:
         definition = context.definition(site.base)
         record = build_base(
             definition,

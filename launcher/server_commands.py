@@ -13,6 +13,8 @@ from builder.options import BuildOptions
 from launcher import docker
 from launcher.container import LaunchOptions
 from launcher.data_access import DataAccess, credentials_of_user
+from launcher.image_labels import image_labels
+from launcher.pools.gpus import server_gpus
 from launcher.pools.image_source import SessionImage
 from launcher.pools.site_pool import BatchPool
 from launcher.progress import choose_reporter
@@ -50,14 +52,16 @@ def launch(context: Context, arguments: Namespace) -> int:
     most, entry = (limits.workers, "limits.workers") if batch is None else (batch.site.maximum, "pool.maximum")
     if arguments.workers > most:
         raise CasabinderError(f"--workers {arguments.workers} is more than the {most} that this site allows ({entry})")
+    labels = _labels(context, record)
     if batch is not None and arguments.workers:
-        batch = batch.with_gpus(arguments.gpus, _labels(context, record)).for_image(SessionImage.of(record), say)
+        batch = batch.with_gpus(arguments.gpus, labels).for_image(SessionImage.of(record), say)
     options = LaunchOptions(
         workers=arguments.workers,
         cpus=arguments.cpus or limits.cpus,
         memory=arguments.memory or limits.memory,
         port=arguments.port,
         maximum=most,
+        gpus=0 if arguments.gpus == 0 else server_gpus(limits.gpus, labels),
         batch=batch,
         data=replace(DataAccess.of_site(context.site), credentials=credentials),
     )
@@ -112,12 +116,10 @@ def stop(context: Context, arguments: Namespace) -> int:
 
 def _labels(context: Context, record: ImageRecord) -> dict[str, str]:
     """Return the labels of an image, in which its base says what it is made for; asked of sites with GPUs alone."""
-    if not context.site.pool.gpus:
+    if not context.site.pool.gpus and not context.site.limits.gpus:
         return {}
     with locate(record.image, context.facility) as location:
-        config = location.store.read_blob(location.repository, location.manifest.config.digest)
-    labels: dict[str, str] = (json.loads(config).get("config") or {}).get("Labels") or {}
-    return labels
+        return image_labels(location.store, location.repository, location.digest)
 
 
 def _row(server: Server) -> tuple[str, ...]:

@@ -8,27 +8,20 @@ docs/reference/site-yaml.md.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from builder.documents import read_document
+from launcher.additions import Additions, WebAddress
 from launcher.pools.image_source import check_pattern
+from launcher.settings import plain_environment
 from registry_sync.errors import CasabinderError
 
-WebAddress = Annotated[str, StringConstraints(pattern=r"^https?://[^/@\s]+(/[^\s]*)?$")]
+Channel = Literal["edge", "stable"]
 Exposure = Literal["host-port", "pod-ip", "sni"]
 Memory = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?\s*[KMGT]i?B?$")]
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OUR_OWN = re.compile(
-    r"(CASABINDER|BINDER|JUPYTER|JPY|DASK|LD|NB|_?CONDOR)_.*|PYTHON.*"
-    r"|PATH|HOME|USER|SHELL|TMPDIR|REPO_DIR|KERNEL_PYTHON_PREFIX|XDG_RUNTIME_DIR|X509_USER_PROXY"
-)
-_SECRET_NAME = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"eyJ[\w-]+\.|-----BEGIN |://[^/@\s]*:[^/@\s]*@")
 
 
 class _Strict(BaseModel):
@@ -36,11 +29,12 @@ class _Strict(BaseModel):
 
 
 class Limits(_Strict):
-    """What one notebook server may use, its local Dask workers included."""
+    """What one notebook server may use, its local Dask workers included; one for CUDA gets so many ``gpus``."""
 
     cpus: float = Field(default=2.0, gt=0)
     memory: Memory = "4G"
     workers: int = Field(default=4, ge=0)
+    gpus: int = Field(default=0, ge=0)
 
 
 class Containers(_Strict):
@@ -255,16 +249,7 @@ class Data(_Strict):
     @field_validator("environment")
     @classmethod
     def _plain(cls, environment: dict[str, str]) -> dict[str, str]:
-        for name, value in environment.items():
-            if not _VARIABLE.fullmatch(name):
-                raise ValueError(f"{name!r} is not the name of an environment variable")
-            if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
-                raise ValueError(f"{name} looks like a secret, which would be in everybody's sight: leave it out")
-            if _OUR_OWN.fullmatch(name):
-                raise ValueError(f"{name} is set by casabinder or the system: leave it out")
-            if re.search(r"[\x00-\x1f\x7f$]", value):
-                raise ValueError(f"the value of {name} must be one line without a `$`, which HTCondor would expand")
-        return environment
+        return plain_environment(environment)
 
 
 class Service(_Strict):
@@ -323,9 +308,11 @@ class Site(_Strict):
 
     registry: str = "127.0.0.1:5000/casabinder"
     base: str = "coffea-py313"
+    channel: Channel | None = None
     catalogues: tuple[Path, ...] = ()
     ca_certificates: tuple[Path, ...] = ()
     package_index: str | None = None
+    additions: Additions = Additions()
     limits: Limits = Limits()
     repositories: Repositories = Repositories()
     containers: Containers = Containers()
@@ -356,6 +343,7 @@ def load_site(path: Path | None = None) -> Site:
         update={
             "catalogues": tuple(file.parent / entry for entry in site.catalogues),
             "ca_certificates": tuple(file.parent / entry for entry in site.ca_certificates),
+            "additions": site.additions.beside(file),
             "signing": site.signing and _beside(file, site.signing),
             "pool": _pool_beside(file, site.pool),
             "service": _service_beside(file, site.service),

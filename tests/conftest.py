@@ -4,8 +4,13 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("casabinder", deadline=None)
+settings.load_profile("casabinder")
 
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -26,9 +25,9 @@ from registry_sync.errors import CasabinderError
 from registry_sync.manifest import canonical_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from builder.environment.spec import EnvironmentSpec, StatedLock
+    from builder.environment.spec import EnvironmentSpec, StatedRequirement
     from builder.locking.pylock import LockedPackage
     from builder.plan import BuildPlan
     from builder.record import ImageRecord
@@ -44,15 +43,17 @@ BUILDER_ID = "urn:casabinder:builder"
 class BuildInputs:
     """What a repository asked for, as far as it decides an image on another base.
 
-    ``requirements`` and ``constraints`` (the pins of its own lock among them) are PEP 508 lines and where they stand;
-    ``base`` is the one that the repository names, if any; ``tree`` is the git tree of the commit; ``options`` are the
-    user's.
+    ``requirements``, ``constraints``, ``pins`` (of its own lock) and ``sources`` (their names) are PEP 508 lines and
+    where they stand; ``base`` is the one that the repository names, if any; ``tree`` is the git tree of the commit;
+    ``options`` are the user's.
     """
 
     tree: str
     file: str = ""
     requirements: tuple[tuple[str, str], ...] = ()
     constraints: tuple[tuple[str, str], ...] = ()
+    pins: tuple[tuple[str, str], ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
     python: str = ""
     python_source: str = ""
     base: str = ""
@@ -63,14 +64,16 @@ class BuildInputs:
     @classmethod
     def of(cls, spec: EnvironmentSpec, tree: str, options: Mapping[str, Any]) -> BuildInputs:
         """Return the inputs of a build."""
+        from builder.asked import named_sources
+        from builder.locking.stated import stated_pins
+
         return cls(
             tree=tree,
             file=spec.file,
-            requirements=tuple((scrub(str(item.requirement), {}), item.source) for item in spec.requirements),
-            constraints=(
-                *((scrub(str(item.requirement), {}), item.source) for item in spec.constraints),
-                *_pins(spec.lock),
-            ),
+            requirements=_lines(spec.requirements),
+            constraints=_lines(spec.constraints),
+            pins=_lines(stated_pins(spec.lock)) if spec.lock else (),
+            sources=_lines(named_sources(spec)),
             python=str(spec.python),
             python_source=spec.python_source,
             base=spec.base,
@@ -115,8 +118,8 @@ def read_provenance(raw: bytes) -> Provenance:
         if statement["predicate"]["buildDefinition"]["buildType"] != BUILD_TYPE:
             raise ValueError("buildType")
         fields = dict(statement["predicate"]["buildDefinition"]["internalParameters"]["inputs"])
-        for name in ("requirements", "constraints"):
-            fields[name] = tuple((str(line), str(source)) for line, source in fields[name])
+        for name in ("requirements", "constraints", "pins", "sources"):
+            fields[name] = tuple((str(line), str(source)) for line, source in fields.get(name, ()))
         fields["editables"] = tuple(_editable(entry) for entry in fields["editables"])
         return Provenance(BuildInputs(**fields), statement)
     except (KeyError, TypeError, ValueError) as error:
@@ -125,15 +128,8 @@ def read_provenance(raw: bytes) -> Provenance:
         ) from error
 
 
-def _pins(lock: StatedLock | None) -> list[tuple[str, str]]:
-    """Return what a repository's own lock file fixes, as constraints."""
-    if lock is None:
-        return []
-    pins = [(str(item.requirement), item.source) for item in lock.pins]
-    if lock.pylock:
-        packages = tomllib.loads(lock.pylock).get("packages", [])
-        pins += [(f"{one['name']}=={one['version']}", lock.file) for one in packages if "version" in one]
-    return pins
+def _lines(items: Iterable[StatedRequirement]) -> tuple[tuple[str, str], ...]:
+    return tuple((scrub(str(item.requirement), {}), item.source) for item in items)
 
 
 def _editable(entry: Mapping[str, Any]) -> EditableProject:

@@ -26,7 +26,13 @@ COMMAND_SECONDS = 120.0
 _LONGEST_LINE = 8192
 _CHUNK = 2**20
 # What the engine says, and what that means to a user; the first that fits is taken. {0} is the first group.
+_NO_GPU = (
+    r"could not select device driver .*\bgpu\b|nvidia-container-cli",
+    "Docker can't give the server a GPU here: this machine needs NVIDIA's driver and container toolkit, or "
+    "`limits.gpus: 0` in site.yaml",
+)
 _SENTENCES = (
+    _NO_GPU,
     (
         r"permission denied while trying to connect",
         "you may not use Docker on this machine: ask an administrator to put you in the group docker, and log in again",
@@ -310,6 +316,11 @@ def docker_json(*arguments: str) -> Any:
 def explain(said: str, doing: str) -> str:
     """Return one sentence for what the docker command wrote to standard error."""
     return _find(said, _SENTENCES) or f"`{doing}` failed: {_last_line(said)}"
+
+
+def explain_gpus(said: str) -> str:
+    """Return one sentence if a container could not start since there is no GPU for it, else nothing."""
+    return _find(said, (_NO_GPU,))
 
 
 def explain_pull(said: str, image: str) -> str:

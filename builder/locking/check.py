@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from builder.locking.closure import PYTHON, breaches, closure_of
-from builder.locking.pylock import LockError
+from builder.locking.pylock import UnfitError
 from builder.locking.refusal import advise, explain_breach
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _MOST_NOTES = 5
 
 
 def check_lock(answer: Lock, spec: EnvironmentSpec, base: Base) -> tuple[str, ...]:
-    """Return sentences on what the answer itself leaves open; raise :class:`LockError` when it can't be had.
+    """Return sentences on what the answer itself leaves open; raise :class:`UnfitError` when it can't be had.
 
     What was already so in the base is nobody's fault, and is not looked at.
     """
@@ -36,7 +36,7 @@ def check_lock(answer: Lock, spec: EnvironmentSpec, base: Base) -> tuple[str, ..
     essential = closure_of(roots, installed, inventory.target)
     for breach in answer.reasons:
         if breach.package.name in essential:
-            raise LockError(explain_breach(breach, _root(breach.package.name, essential), spec, base))
+            raise UnfitError(explain_breach(breach, _root(breach.package.name, essential), spec, base))
     changed = answer.described.keys() | {package.name for package in answer.gone}
     asked = [Requirement(line) for line in inventory.analysis.requirements]
     asked += [item.requirement for item in spec.requirements]
@@ -50,9 +50,9 @@ def check_lock(answer: Lock, spec: EnvironmentSpec, base: Base) -> tuple[str, ..
     notes = []
     for breach in found:
         if breach.package.name in essential_now:
-            raise LockError(explain_breach(breach, _root(breach.package.name, essential_now), spec, base))
+            raise UnfitError(explain_breach(breach, _root(breach.package.name, essential_now), spec, base))
         if breach.needed == PYTHON or breach.needed in protected or spec.lock is None:
-            raise LockError(explain_breach(breach, "", spec, base))
+            raise UnfitError(explain_breach(breach, "", spec, base))
         notes.append(f"{spec.file} is at odds with itself: {breach}; {advise(spec, breach)}")
     if len(notes) > _MOST_NOTES:
         notes[_MOST_NOTES:] = [f"{spec.file} is at odds with itself in {len(notes) - _MOST_NOTES} more places"]

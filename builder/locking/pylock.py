@@ -12,6 +12,7 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -24,6 +25,8 @@ from registry_sync.manifest import canonical_json, sha256_digest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from packaging.markers import Marker
+
     from builder.target import PythonTarget
 
 WHEELS = "wheels"  # the directory that a made wheel's path begins with
@@ -35,6 +38,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 class LockError(CasabinderError):
     """A lock that can't be read, can't be made, or can't be honoured."""
+
+
+class UnfitError(LockError):
+    """What is asked for does not go with a base; with another it may."""
 
 
 @dataclass(frozen=True, order=True)
@@ -155,15 +162,22 @@ def entry_name(entry: Mapping[str, Any], source: str) -> str:
 
 def marker_holds(entry: Mapping[str, Any], markers: Mapping[str, Any], source: str) -> bool:
     """Whether a package's entry is for the environment ``markers``."""
-    from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
+    from packaging.markers import InvalidMarker, UndefinedComparison, UndefinedEnvironmentName
 
     marker = entry.get("marker")
     environment = {"extras": frozenset(), "dependency_groups": frozenset(), **markers}
     try:
-        return marker is None or Marker(str(marker)).evaluate(environment, context="lock_file")
+        return marker is None or _marker(str(marker)).evaluate(environment, context="lock_file")
     except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, InvalidVersion, RecursionError) as error:
         name = _plain(entry.get("name", ""))
         raise LockError(f"{source}: {name} has a marker that is not understood: {_short(marker)}") from error
+
+
+@lru_cache(maxsize=1024)  # a lock says the same of many packages, and is asked for several Pythons
+def _marker(text: str) -> Marker:
+    from packaging.markers import Marker
+
+    return Marker(text)
 
 
 def choose_wheel(

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from packaging.markers import Marker
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from builder.environment.spec import SourceRequirement
+from builder.environment.pythons import PYTHONS, marker_for
+from builder.environment.spec import SourceRequirement, StatedRequirement
 from builder.locking.pylock import (
     LockedPackage,
     LockError,
@@ -27,11 +31,12 @@ from builder.locking.pylock import (
     sha256_of,
     tables,
 )
+from builder.target import PythonTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from builder.target import PythonTarget
+    from builder.environment.spec import StatedLock
 
 _WEB = ("https", "http")
 
@@ -53,7 +58,7 @@ def read_stated_lock(text: str, target: PythonTarget, file: str, base_name: str)
     document = read_document(text, file)
     if str(document.get("lock-version", "")).partition(".")[0] != "1":
         raise LockError(f"{file}: the lock version is {document.get('lock-version', 'missing')!r}; 1.0 is known")
-    markers = {**target.markers, "extras": frozenset(), "dependency_groups": _default_groups(document, file)}
+    markers = _markers(document, target, file)
     _check_platform(document, target, markers, file, base_name)
     packages: dict[str, LockedPackage] = {}
     sources: dict[str, SourceRequirement] = {}
@@ -76,6 +81,40 @@ def read_stated_lock(text: str, target: PythonTarget, file: str, base_name: str)
         else:
             sources[name] = _source(entry, target, file)
     return LockContents(tuple(sorted(packages.values())), tuple(sources[name] for name in sorted(sources)), allowed)
+
+
+@lru_cache(maxsize=4)  # a build looks at its lock once for every base that it may take
+def stated_pins(lock: StatedLock) -> tuple[StatedRequirement, ...]:
+    """Return what a repository's lock fixes, as ``name==version``, with a marker where it is not for every Python.
+
+    Raises :class:`LockError` for a lock that can't be read.
+    """
+    if not lock.pylock:
+        return lock.pins
+    document = read_document(lock.pylock, lock.file)
+    targets = {python: PythonTarget(python, f"{python}.0", "2.28") for python in PYTHONS}
+    environments = {python: _markers(document, target, lock.file) for python, target in targets.items()}
+    pins = []
+    for entry in tables(document, "packages", lock.file):
+        pythons = [python for python in PYTHONS if marker_holds(entry, environments[python], lock.file)]
+        if pythons and _text(entry, "version"):
+            pins.append(_pin(entry, marker_for(pythons, PYTHONS), lock.file))
+    return tuple(pins)
+
+
+def _pin(entry: Mapping[str, Any], marker: str, file: str) -> StatedRequirement:
+    name, version = entry_name(entry, file), _text(entry, "version")
+    try:
+        requirement = Requirement(f"{name}=={version}")
+    except InvalidRequirement as error:
+        raise LockError(f"{file}: {name} has the version {version[:40]!r}, which is none; lock it again") from error
+    requirement.marker = Marker(marker) if marker else None
+    return StatedRequirement(requirement, file)
+
+
+def _markers(document: Mapping[str, Any], target: PythonTarget, file: str) -> dict[str, Any]:
+    """Return the environment of a lock's markers: no extras, and its default groups."""
+    return {**target.markers, "extras": frozenset(), "dependency_groups": _default_groups(document, file)}
 
 
 def _default_groups(document: Mapping[str, Any], file: str) -> frozenset[str]:

@@ -23,7 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from builder.locking.closure import admits
-from builder.locking.pylock import LockedPackage, LockError, read_pylock, write_pylock
+from builder.locking.pylock import LockedPackage, LockError, UnfitError, read_pylock, write_pylock
 from builder.locking.refusal import explain_refusal
 from builder.locking.resolver import PackageIndex, RefusedError, resolve
 from registry_sync.errors import CasabinderError
@@ -97,7 +97,7 @@ class Resolver:
         versions = {package.name: package.version for package in own}
         newer = _may_be_newer(wishes, versions) if wishes.before else set()
         files = [("user.in", _text([*lines, *direct])), ("base.in", _text(base.inventory.analysis.requirements))]
-        preferences = write_pylock(own, base.inventory.target)
+        preferences = write_pylock(own, base.inventory.target) if own else ""
         with ExitStack() as stack:
             links = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="casabinder-links-")))
             for _ in range(_MOST_MADE + _MOST_PASSES):
@@ -203,7 +203,7 @@ def _explained(refused: RefusedError, wishes: Wishes, base: Base) -> LockError:
         )
     stated = [*wishes.wanted, *wishes.narrowed]
     made = {package.name: where for package, _, where in wishes.made}
-    return LockError(explain_refusal(str(refused), stated, wishes.file, base, made=made, before=wishes.before))
+    return UnfitError(explain_refusal(str(refused), stated, wishes.file, base, made=made, before=wishes.before))
 
 
 def _extras(extras: Iterable[str]) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from base_images.assemble import stated_target
+from packaging.requirements import Requirement
+
 from base_images.definition import stated_requirements
+from base_images.locking import stated_target
 from builder.locking.pylock import read_pylock
 from builder.locking.resolver import resolve
 from builder.locking.wheel_metadata import MetadataShelf
@@ -14,9 +16,9 @@ from launcher.bases.lock_difference import HeldBack, LockChange, LockState, chan
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from base_images.definition import Definition
+    from base_images.definition import Definition, Pin
     from base_images.identity import Workshop
     from base_images.upgrade import Upgrade
     from builder.locking.pylock import LockedPackage
@@ -53,20 +55,36 @@ def compare(
     definition: Definition, environment: str, packages: list[LockedPackage], workshop: Workshop
 ) -> LockDifference:
     """Return how a new lock differs from the definition's, and why."""
+    stated = stated_requirements(definition.directory, environment) if definition.requirements[environment] else []
+    old = definition.locks[environment]
+    return _compared(definition, environment, old, stated, packages, workshop)
+
+
+def compare_additions(
+    definition: Definition, old: Sequence[Pin], packages: list[LockedPackage], workshop: Workshop
+) -> LockDifference:
+    """Return how a new lock of what the site adds to a base differs from the ``old`` one, and why."""
+    stated = [(Requirement(line), "site.yaml") for line in workshop.additions.packages]
+    return _compared(definition, "additions", old, stated, packages, workshop)
+
+
+def _compared(
+    definition: Definition,
+    what: str,
+    old: Sequence[Pin],
+    stated: list[tuple[Requirement, str]],
+    packages: list[LockedPackage],
+    workshop: Workshop,
+) -> LockDifference:
     target = stated_target(definition)
     shelf = MetadataShelf(workshop.cache / "metadata", workshop.wheelhouse, workshop.index.ca_bundle)
-    state = LockState(shelf.describe(packages), stated_requirements(definition.directory, environment), target)
+    state = LockState(shelf.describe(packages), stated, target)
     versions = {package.name: package.version for package in packages}
     newest = newest_packages(versions, target, workshop)
     newer = [package for package in newest if package.version != versions[package.name]]
-    old = {pin.name: (pin.version, pin.sha256) for pin in definition.locks[environment]}
-    return LockDifference(
-        definition.name,
-        environment,
-        len(packages),
-        tuple(changes(old, state)),
-        tuple(held_back(state, shelf.describe(newer))),
-    )
+    before = {pin.name: (pin.version, pin.sha256) for pin in old}
+    found, held = changes(before, state), held_back(state, shelf.describe(newer))
+    return LockDifference(definition.name, what, len(packages), tuple(found), tuple(held))
 
 
 def newest_packages(names: Iterable[str], target: PythonTarget, workshop: Workshop) -> list[LockedPackage]:
@@ -78,9 +96,9 @@ def newest_packages(names: Iterable[str], target: PythonTarget, workshop: Worksh
     return read_pylock(text, target, "the package index")
 
 
-def check_names(upgrade: Upgrade, definitions: Iterable[Definition]) -> None:
+def check_names(upgrade: Upgrade, locks: Iterable[Iterable[Pin]]) -> None:
     """Refuse a name to upgrade that no lock has: it is most likely misspelled."""
-    known = {pin.name for definition in definitions for pins in definition.locks.values() for pin in pins}
+    known = {pin.name for pins in locks for pin in pins}
     if unknown := sorted(upgrade.packages - known):
         raise CasabinderError(f"--upgrade-package {unknown[0]}: no lock of these bases has it; check the name")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 from builder.escapes import without_colours
@@ -30,11 +30,15 @@ _SAID_LINES = 40
 
 @dataclass(frozen=True)
 class SmokePlan:
-    """What is tried in an image: distributions to import, notebooks to execute, or a directory of tests (or ``""``)."""
+    """What is tried in an image: distributions to import, notebooks to execute, or a directory of tests (or ``""``).
+
+    Modules that are ``left_out`` are not imported.
+    """
 
     packages: tuple[str, ...] = ()
     notebooks: tuple[str, ...] = ()
     tests: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -43,7 +47,7 @@ class SmokePlan:
 
     def to_json(self) -> str:
         """Return the plan as the program inside the image reads it."""
-        return json.dumps({"packages": self.packages, "notebooks": self.notebooks, "tests": self.tests})
+        return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True)

@@ -88,20 +88,25 @@ def _command(container: str, image: str, plan: SmokePlan, allowed: ContainerLimi
     return ["run", *options, image, "/bin/sh", "-c", f'{python}; exec "$python" - "$@"', "smoke-test", plan.to_json()]
 
 
-@contextlib.contextmanager
-def in_engine(image: StoredImage) -> Iterator[str]:
+def in_engine(image: StoredImage) -> contextlib.AbstractContextManager[str]:
     """Give the name under which the engine has the image."""
-    if not isinstance(image.store, LayoutStore):
-        name = image_name(image.record)
-        pull(name)
-        yield name
+    return brought(image.store, image.repository, image_name(image.record))
+
+
+@contextlib.contextmanager
+def brought(store: Store, repository: str, image: str) -> Iterator[str]:
+    """Bring an image, named by digest, to the engine and give the name that it has there."""
+    if not isinstance(store, LayoutStore):
+        pull(image)
+        yield image
         return
-    name = f"casabinder-ci/{image.record.image_id}:{uuid.uuid4().hex}"
+    digest = image.partition("@")[2]
+    name = f"casabinder-ci/{digest[7:19]}:{uuid.uuid4().hex}"
     with tempfile.TemporaryFile() as said:
         docker_pipe(
             "load",
             "--quiet",
-            feed=lambda sink: write_archive(image.store, image.repository, image.record.digest, name, sink),
+            feed=lambda sink: write_archive(store, repository, digest, name, sink),
             take=said,
             most=2**20,
             seconds=_LOAD_SECONDS,

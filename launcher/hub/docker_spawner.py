@@ -21,12 +21,22 @@ from typing import TYPE_CHECKING, Any
 import docker
 import httpx
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from docker.types import LogConfig, Mount
+from docker.types import DeviceRequest, LogConfig, Mount
 from dockerspawner import DockerSpawner
 from traitlets import Unicode
 
-from builder.container.engine import explain_pull
-from launcher.container import LABEL, PORT, PROCESSES, PUBLISHED, SCHEDULER_PORT, SECRETS, USER, secrets_archive
+from builder.container.engine import explain_gpus, explain_pull
+from launcher.container import (
+    LABEL,
+    PORT,
+    PROCESSES,
+    PUBLISHED,
+    SCHEDULER_PORT,
+    SECRETS,
+    USER,
+    secrets_archive,
+    words_on_gpus,
+)
 from launcher.hub.pool_access import HTCONDOR
 from launcher.hub.spawner import LAUNCH, StartError, VouchedMixin, last_words, request_labels
 from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused, taken
@@ -78,6 +88,8 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
                 await asyncio.shield(self._remove())
             if isinstance(error, DockerException | httpx.HTTPError | OSError):
                 self.log.exception("%s did not start", request.id)
+                if sentence := explain_gpus(_detail(error)):
+                    raise StartError(sentence) from error
                 known = isinstance(error, APIError) and error.is_client_error()
                 raise StartError(f"the container engine failed: {_detail(error)}", final=known) from error
             if isinstance(error, CasabinderError):
@@ -138,7 +150,8 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
         config = container["Config"]
         labels = {**config["Labels"], LAUNCH: request.id}
         host = container["HostConfig"]
-        limits = (host["Memory"], host["NanoCpus"]) == (request.memory, round(request.cpus * 1e9))
+        gpus = sum(devices["Count"] for devices in host["DeviceRequests"] or ())
+        limits = (host["Memory"], host["NanoCpus"], gpus) == (request.memory, round(request.cpus * 1e9), request.gpus)
         return limits and self.keep_stopped and labels.items() >= request_labels(request, self.owner).items()
 
     async def _pull(self, image: str) -> None:
@@ -247,7 +260,8 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
             labels[PUBLISHED] = str(self._scheduler_port)
         workers = self.words_on_workers(request)
         gigabytes = request.memory / 2**30
-        self.say(f"starting the server {workers}, {request.cpus:g} processors and {gigabytes:.1f} GB of memory", 60)
+        limits = f"{request.cpus:g} processors, {gigabytes:.1f} GB of memory{words_on_gpus(request.gpus)}"
+        self.say(f"starting the server {workers}, {limits}", 60)
         # The limits are of Docker's own units: a share of a processor is 10^-9 of it.
         host = self.client.create_host_config(
             binds=self.volume_binds,
@@ -261,6 +275,7 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
             port_bindings={PORT: (self.host_ip,), **published},
             network_mode=self.network_name,
             log_config=LogConfig(type="local"),
+            device_requests=[DeviceRequest(count=request.gpus, capabilities=[["gpu"]])] if request.gpus else [],
         )
         try:
             made = await self.docker(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _DIRECTORY, _TOKEN, _POOL = "casabinder-secrets", "casabinder-token", "casabinder-pool"
 _POOL_KEY = "pool-token"  # in the Secret
 _DIRECTORY_SIZE = "16Mi"
+GPU_RESOURCE = "nvidia.com/gpu"  # what NVIDIA's device plugin offers
 
 UNPRIVILEGED: dict[str, Any] = {
     "allowPrivilegeEscalation": False,
@@ -50,6 +51,7 @@ class VouchedKubeSpawner(VouchedMixin, KubeSpawner):
 
     args: list[str]
     extra_labels: dict[str, str]
+    extra_resource_limits: dict[str, str]
     volumes: Any
     volume_mounts: Any
 
@@ -113,6 +115,11 @@ class VouchedKubeSpawner(VouchedMixin, KubeSpawner):
         self.image, self.image_pull_policy = request.image, "IfNotPresent"
         self.cmd, self.args, self.port = self.command(), [], PORT
         self.cpu_limit, self.mem_limit = request.cpus, request.memory
+        batch = self.batch() if request.workers else None
+        if batch is not None:
+            self._pool_of_image = batch.with_gpus(None, request.cuda)
+        if request.gpus:
+            self.extra_resource_limits = {**self.extra_resource_limits, GPU_RESOURCE: str(request.gpus)}
         self.uid = self.gid = self.fs_gid = USER
         self.privileged = self.allow_privilege_escalation = self.automount_service_account_token = False
         self.container_security_context = UNPRIVILEGED

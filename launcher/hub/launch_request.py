@@ -95,6 +95,7 @@ def make_request(
         memory=parse_memory(options.memory),
         workers=options.workers,
         most_workers=options.most_workers,
+        gpus=options.gpus,
         environment=origin.environment(),
     )
 

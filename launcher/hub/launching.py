@@ -17,12 +17,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from builder.container.foreign_image import foreign
+from builder.cuda import CUDA, CUDA_DRIVER
 from launcher.hub.client import HubError
 from launcher.hub.course import BEAT_SECONDS, Course, Outcome, Surroundings, ready_event, remove
 from launcher.hub.launch import ACTIVE, ImageUse, Launch, LaunchEvent, Origin
 from launcher.hub.launch_log import Entry, LaunchLog
 from launcher.hub.launch_request import bounded, make_request, new_id, without_workers_if_foreign
 from launcher.hub.vouching import Voucher
+from launcher.image_labels import image_labels
+from launcher.pools.gpus import server_gpus
 from launcher.refusal import RefusedError
 from registry_sync.reference import ImageReference
 
@@ -90,7 +93,9 @@ class Launches:
                 self._context.facility.store.get_manifest, name.repository, record.digest
             )
             options, said = without_workers_if_foreign(options, record, manifest.annotations)
-        request = make_request(record, options, principal, origin, self._site)
+        labels = await asyncio.to_thread(self._cuda_labels, record)
+        options = replace(options, gpus=server_gpus(self._site.limits.gpus, labels))
+        request = replace(make_request(record, options, principal, origin, self._site), cuda=labels)
         now = self._clock()
         asked = job.request.asked
         launch = Launch(
@@ -201,6 +206,14 @@ class Launches:
     @property
     def _keeps(self) -> bool:
         return self._site.hub.mode == "login" and self._site.hub.spawner == "docker"
+
+    def _cuda_labels(self, record: ImageRecord) -> dict[str, str]:
+        """Return the labels of an image that say what it needs of GPUs; asked of sites with GPUs alone."""
+        if not self._site.limits.gpus and not self._site.pool.gpus:
+            return {}
+        repository = ImageReference.parse(record.image).repository
+        labels = image_labels(self._context.facility.store, repository, record.digest)
+        return {name: labels[name] for name in (CUDA, CUDA_DRIVER) if name in labels}
 
     async def _go(self, entry: Entry, said: str = "") -> Launch:
         await self.refresh()

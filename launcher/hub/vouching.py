@@ -35,8 +35,8 @@ class NotVouchedError(CasabinderError):
 @dataclass(frozen=True)
 class LaunchRequest:
     """One server to start. ``image`` is a name by digest, ``tag`` the reference with the immutable tag; ``memory`` is
-    bytes; ``workers`` to begin with, ``most_workers`` to scale to; ``environment`` has BinderHub's ``BINDER_*``, and
-    never a secret."""
+    bytes; ``workers`` to begin with, ``most_workers`` to scale to; ``gpus`` are the server's, ``cuda`` the image's
+    labels that say what its workers need; ``environment`` has BinderHub's ``BINDER_*``, and never a secret."""
 
     id: str
     user: str
@@ -54,6 +54,8 @@ class LaunchRequest:
     memory: int
     workers: int = 0
     most_workers: int = 0
+    gpus: int = 0
+    cuda: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
 
 

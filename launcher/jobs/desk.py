@@ -13,6 +13,7 @@ see the log.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -29,17 +30,18 @@ from builder.record import ImageRecord, RecordShelf, find_record
 from builder.repository.addresses import check_lists
 from builder.repository.remote import check_location
 from builder.repository.spec import NotAllowedError, RepositoryError, RepoSpec, UnreachableError
+from launcher.bases.history import CHANNELS
 from launcher.jobs.access import Access
 from launcher.jobs.model import INTERACTIVE, BuildRequest
 from launcher.jobs.standing import standing
 from launcher.jobs.store import Room
 from launcher.refusal import RefusedError
 from launcher.security.principal import Principal
-from registry_sync.errors import CasabinderError
+from registry_sync.errors import CasabinderError, RegistryError
 from registry_sync.manifest import canonical_json, sha256_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from builder.facility import BaseChoice, Bases
     from builder.providers.provider import Pasted
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from launcher.site_config import Site
 
 _THREADS = 8
+_CHANNEL_SECONDS = 5.0  # beyond the minute for which a channel's answer is remembered
 _EARLIER = 50
 _EVERYBODY = Principal("visitor", "")
 _LONGEST = {"provider": 20, "spec": 2000, "base": 100, "as_of": 10, "subdirectory": 500}
@@ -84,7 +87,7 @@ class Desk:
         self._clock = clock
         self._access = Access(self._facility.fetching, vault)
         self._shelf = RecordShelf(self._facility.cache / "records")
-        self._bases: dict[str, Bases] = {}
+        self._bases: dict[str, tuple[Bases, float]] = {}
         self._pool = ThreadPoolExecutor(_THREADS, "desk")
 
     async def submit(self, asked: Asked, principal: Principal, *, priority: int = INTERACTIVE) -> Job:
@@ -118,6 +121,16 @@ class Desk:
         Raises :class:`RefusedError`: 404 when it has built nothing, 410 when the image is no longer in the registry.
         """
         return await self._run(self._record, job)
+
+    async def offered(self) -> list[str]:
+        """Return the bases that are offered now, by tag or digest; raise :class:`RefusedError` if nobody knows."""
+        return [str(offer.choice) for offer in (await self._run(self._offered, "")).offers]
+
+    def ask_again(self, repositories: Collection[str]) -> None:
+        """Ask the registry again what the channels of these bases name: somebody has said that they were moved."""
+        for repository in repositories:
+            self._context.channels.forget(repository)
+        self._bases.clear()
 
     def pasted(self, text: str) -> Pasted:
         """Return what a pasted text means, without asking anybody; raise :class:`RefusedError` (400) if nothing."""
@@ -178,13 +191,25 @@ class Desk:
         return replace(spec, url=parts._replace(netloc=parts.netloc.lower()).geturl())
 
     def _offered(self, name: str) -> Bases:
-        """Return the bases that may be taken. Only those of the site's catalogue may be asked for by name."""
-        if name not in self._bases:
-            known = sorted(catalogue(self._context.catalogues))
-            if name and name not in known:
-                raise RefusedError(f"there is no base {name!r}; this site has {', '.join(known)}")
-            self._bases[name] = self._context.bases(name or None)
-        return self._bases[name]
+        """Return the bases that may be taken. Only those of the site's catalogue may be asked for by name.
+
+        What a channel names changes while the service runs; all else is looked at once.
+        """
+        kept, until = self._bases.get(name, (None, 0.0))
+        if kept is not None and self._clock() < until:
+            return kept
+        known = sorted(catalogue(self._context.catalogues))
+        if name and name not in CHANNELS and name.partition(":")[0] not in known:
+            raise RefusedError(f"there is no base {name!r}; this site has {', '.join(known)}")
+        try:
+            bases = self._context.bases(name or None)
+        except RegistryError as error:
+            raise _silent_registry(error) from error
+        except CasabinderError as error:  # there is no such release, or none yet
+            raise RefusedError(str(error), 400 if name else 503) from error
+        moves = self._site.channel is not None or name in CHANNELS or ":" in name
+        self._bases[name] = (bases, self._clock() + _CHANNEL_SECONDS if moves else math.inf)
+        return bases
 
     def _look(self, target: _Target) -> ImageRecord | None:
         """Return the record of the target's image if the registry has it."""

@@ -1,4 +1,4 @@
-"""Decides how many GPUs each worker asks for, and how new their driver must be.
+"""Decides how many GPUs a notebook server and each worker ask for, and how new the workers' driver must be.
 
 A base that was made for GPUs says so with labels, which all images on top of it have::
 
@@ -12,13 +12,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from builder.cuda import CUDA, CUDA_DRIVER
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CUDA = "org.casabinder.cuda"
-CUDA_DRIVER = "org.casabinder.cuda-driver"
 _VERSION = re.compile(r"\d{1,2}\.\d{1,2}")
 
 
@@ -37,3 +36,8 @@ def wanted_gpus(asked: int | None, most: int, labels: Mapping[str, str]) -> tupl
         allowed = f"at most {most} for a worker" if most else "none for workers"
         raise CasabinderError(f"--gpus {gpus} is not possible here: this site has {allowed} (pool.gpus)")
     return gpus, least if gpus else ""
+
+
+def server_gpus(most: int, labels: Mapping[str, str]) -> int:
+    """Return the GPUs of a notebook server: as many as the site gives (``most``) if the image is for CUDA."""
+    return most if labels.get(CUDA) else 0

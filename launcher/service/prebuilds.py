@@ -1,4 +1,5 @@
-"""The service's own pre-builds: a list and what is popular, looked at every so often and when a base was pushed.
+"""The service's own pre-builds: a list and what is popular, looked at every so often, when a base was pushed, and when
+the site's channel names another release.
 
 What is built on today's base is left alone; the rest is queued below what people wait for. A round ends early when half
 of the queue is taken: the next one goes on.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from launcher.jobs.model import Asked
 
 OWNER = Principal("service", "prebuild")
+_CHANNEL_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +38,14 @@ class Prebuilds:
     """Rounds of pre-builds. ``popular`` returns what is launched most; ``wake`` is called when something is queued."""
 
     def __init__(
-        self, context: Context, desk: Desk, popular: Callable[[int], Sequence[Asked]], wake: Callable[[], None]
+        self,
+        context: Context,
+        desk: Desk,
+        popular: Callable[[int], Sequence[Asked]],
+        wake: Callable[[], None],
+        channel_seconds: float = _CHANNEL_SECONDS,
     ) -> None:
+        self._channel_seconds = channel_seconds if context.site.channel else math.inf
         self._settings = context.site.service.prebuild
         self._hosts = context.facility.fetching.hosts
         self._desk = desk
@@ -57,12 +66,12 @@ class Prebuilds:
         """Begin a round now and then, until cancelled; return at once if the site wants none."""
         while self.wanted:
             self._nudged.clear()
+            offered = await self._offered()
             try:
                 await self.round()
             except Exception:  # noqa: BLE001  # the next round may work, and nobody else begins it
                 _log.exception("a round of pre-builds has failed")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._nudged.wait(), self._settings.every_seconds)
+            await self._pause(offered)
 
     async def round(self) -> int:
         """Queue what is not built; return how many."""
@@ -76,6 +85,27 @@ class Prebuilds:
                     break
         _log.info("pre-builds: %d queued", queued)
         return queued
+
+    async def _pause(self, offered: list[str]) -> None:
+        """Wait until a round is due, or somebody nudges, or other bases than ``offered`` are."""
+        left = float(self._settings.every_seconds)
+        while left > 0:
+            seconds = min(left, self._channel_seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._nudged.wait(), seconds)
+                return
+            left -= seconds
+            if left > 0 and (now := await self._offered()) and now != offered:
+                _log.info("the bases have changed: %s", ", ".join(now))
+                return
+
+    async def _offered(self) -> list[str]:
+        """Return the bases that are offered, none if nobody can tell just now."""
+        try:
+            return await self._desk.offered()
+        except RefusedError as error:
+            _log.warning("which bases are offered is not known: %s", error)
+            return []
 
     async def _one(self, asked: Asked) -> bool:
         standing = await self._desk.standing(asked)

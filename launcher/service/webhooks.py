@@ -208,9 +208,11 @@ class RegistryHandler(WebhookHandler):
         await self.proven()
         pushed = self.said(RegistryNotification).pushed()
         prebuilds = self.services.prebuilds
-        bases = await asyncio.to_thread(self.services.context.bases)
-        names = {(offer.choice.repository, offer.choice.reference) for offer in bases.offers}
-        if not names & pushed:
+        names = await asyncio.to_thread(self.services.context.base_tags)
+        ours = names & pushed
+        if ours:
+            await asyncio.to_thread(self.services.desk.ask_again, {repository for repository, _ in ours})
+        if not ours:
             self.answer("no base of this site was pushed: there is nothing to do", [])
         elif not prebuilds.wanted:
             self.answer("a base was pushed, and this site states nothing to pre-build", [])

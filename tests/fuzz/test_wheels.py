@@ -26,7 +26,7 @@ def test_mutations_are_refused_or_sound(seed: int) -> None:
         read_as_layer(mutate(SEEDS[seed], chance))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(min_size=1, max_size=40), st.binary(max_size=50))
 def test_any_member_name(name: str, content: bytes) -> None:
     try:
@@ -36,7 +36,7 @@ def test_any_member_name(name: str, content: bytes) -> None:
     read_as_layer(wheel)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=120))
 def test_any_entry_points(text: bytes) -> None:
     read_as_layer(with_member("pkg-1.0.dist-info/entry_points.txt", b"[console_scripts]\n" + text))

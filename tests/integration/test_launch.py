@@ -16,7 +16,7 @@ from launcher import docker
 from launcher.container import LaunchOptions
 from launcher.notebook_client import NotebookClient, NotebookError
 from registry_sync.errors import CasabinderError
-from tests.testbed.launching import build_repository, engine_answers, kernel_of, open_facility
+from tests.testbed.launching import build_repository, engine_answers, engine_has_gpus, kernel_of, open_facility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,6 +165,19 @@ print(client.scheduler.address.split(":")[0], identity(), set(client.run(identit
     assert output.stdout == f"tls {(record.env_id, 42)} {{{(record.env_id, 42)}}} somewhere\n"
 
 
+@pytest.mark.skipif(engine_has_gpus(), reason="Docker can give containers GPUs here")
+def test_the_first_use_of_cuda_says_in_one_sentence_what_is_missing(server: Server) -> None:
+    with kernel_of(server) as kernel:
+        output = kernel.run("from numba import cuda; cuda.current_context()")
+        other = kernel.run("1 / 0")
+    assert output.error.startswith("CudaSupportError")
+    assert output.traceback.endswith(
+        "casabinder: this notebook server has no GPU that CUDA can use, since there is no NVIDIA driver (libcuda.so.1 "
+        "is not found): ask whoever runs this site for servers with GPUs, or compute on Dask workers that have them"
+    )
+    assert "casabinder" not in other.traceback
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_worker_of_another_image_is_refused_with_a_sentence(
     server: Server, record: ImageRecord, other_record: ImageRecord, *, told: bool
@@ -252,6 +265,14 @@ def test_a_port_that_is_taken_is_named(record: ImageRecord, cache: Path, server:
         with pytest.raises(CasabinderError, match=f"port {port} of this machine is taken"):
             docker.launch(record, LaunchOptions(workers=0, port=port), cache, print)
     assert [one.name for one in docker.servers(cache)] == [server.name]
+
+
+@pytest.mark.skipif(engine_has_gpus(), reason="Docker can give containers GPUs here")
+def test_a_gpu_that_docker_can_not_give_is_said_in_one_sentence(record: ImageRecord, cache: Path) -> None:
+    before = [one.name for one in docker.servers(cache)]
+    with pytest.raises(CasabinderError, match="Docker can't give the server a GPU here: this machine needs NVIDIA's"):
+        docker.launch(record, LaunchOptions(workers=0, gpus=1), cache, print)
+    assert [one.name for one in docker.servers(cache)] == before
 
 
 def test_a_name_that_is_not_there_lists_those_that_are(server: Server, cache: Path) -> None:

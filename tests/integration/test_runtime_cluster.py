@@ -224,8 +224,10 @@ def test_idle_workers_are_given_back_unless_they_hold_results_and_come_back_with
         assert "2 Dask workers were given back" in said.stderr
         server.wait_until_idle("2 given back while idle")
         said = kernel.run(
+            "import time\n"
             "from casabinder_runtime import FacilityCluster\n"
             "cluster = FacilityCluster()\n"
+            "while cluster.workers: time.sleep(0.1)\n"
             "print(cluster)\n"
             "cluster.wait_for_workers(2, timeout=60)\n"
             "cluster.scale(0)\n"

@@ -12,6 +12,7 @@ import websocket
 
 from base_images.assemble import build_base
 from builder.build import build
+from builder.container.engine import docker
 from builder.repository.spec import RepoSpec
 from launcher.context import open_context
 from tests.testbed.git_repository import commit_files
@@ -32,6 +33,11 @@ def engine_answers() -> bool:
     return subprocess.run(["docker", "version"], capture_output=True, check=False, timeout=60).returncode == 0
 
 
+def engine_has_gpus() -> bool:
+    """Say whether the Docker Engine may give containers GPUs; for ``pytest.mark.skipif``."""
+    return engine_answers() and "nvidia" in docker("info", "--format", "{{json .Runtimes}}")
+
+
 @contextmanager
 def open_facility() -> Iterator[Context]:
     """Give the site that scripts/bootstrap set up, with its default base in the registry (made if it is not)."""
@@ -41,6 +47,13 @@ def open_facility() -> Iterator[Context]:
     with closing(facility.store):
         build_base(definition, context.workshop, facility.store, facility.registry, facility.prefix)
         yield context
+
+
+def base_image(context: Context, name: str) -> str:
+    """Return how the engine names a base of the catalogue; it is made if it is not in the registry."""
+    facility = context.facility
+    record = build_base(context.definition(name), context.workshop, facility.store, facility.registry, facility.prefix)
+    return f"{record.reference.rpartition(':')[0]}@{record.digest}"
 
 
 def build_repository(context: Context, name: str, files: Mapping[str, bytes | str]) -> ImageRecord:

@@ -27,11 +27,12 @@ TOKEN = "test-token"  # of a server on loopback that lives for one test
 
 @dataclass(frozen=True)
 class Output:
-    """What a cell said."""
+    """What a cell said; ``traceback`` has the colours of a terminal in it."""
 
     stdout: str
     stderr: str
     error: str
+    traceback: str = ""
 
 
 class Kernel:
@@ -47,7 +48,7 @@ class Kernel:
         content = {"code": code, "silent": False, "store_history": True, "allow_stdin": False}
         message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
         self._socket.send(json.dumps(message))
-        said = {"stdout": "", "stderr": "", "error": ""}
+        said = {"stdout": "", "stderr": "", "error": "", "traceback": ""}
         deadline = time.monotonic() + seconds
         while True:
             self._socket.settimeout(max(0.1, deadline - time.monotonic()))
@@ -57,6 +58,7 @@ class Kernel:
                 said[content["name"]] += content["text"]
             elif kind == "error":
                 said["error"] += f"{content['ename']}: {content['evalue']}"
+                said["traceback"] += "\n".join(content["traceback"])
             idle = kind == "status" and content["execution_state"] == "idle"
             if idle and reply["parent_header"].get("msg_id") == message_id:
                 return Output(**said)

@@ -113,9 +113,9 @@ class PoolSession:
         return process.communicate(timeout=seconds + START_SECONDS)[1]
 
     def log(self) -> str:
-        """Return the end of what the session process said."""
-        done = subprocess.run(["docker", "logs", "--tail", "60", self.container], capture_output=True, text=True)
-        return done.stdout + done.stderr
+        """Return the end of what the session process said, and of what workers in containers say."""
+        workers = docker("ps", "--format", "{{.Names}}", "--filter", "name=HTCJob").split()
+        return "\n".join(f"--- {name}\n{_last_words(name)}" for name in (self.container, *workers))
 
 
 @contextmanager
@@ -165,7 +165,13 @@ def running_pool_session(
         docker("stop", "--time", "30", container)
         assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0", running.log()
     finally:
+        docker("stop", "--time", "30", container)  # one that failed gives its slots back too
         docker("rm", "--force", container)
+
+
+def _last_words(container: str) -> str:
+    done = subprocess.run(["docker", "logs", "--tail", "60", container], capture_output=True, text=True)
+    return done.stdout + done.stderr
 
 
 def session_jobs(pool: RunningPool) -> list[dict[str, Any]]:

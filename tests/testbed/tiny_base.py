@@ -15,7 +15,7 @@ from builder.wheel_layers import inspect_wheel, make_wheel_layers, plan_wheel_la
 from builder.wheelhouse import Wheelhouse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from registry_sync.store import Store
@@ -36,11 +36,12 @@ def tiny_base(
     registry: str = "registry.test",
     index_url: str = "",
     root: Sequence[Entry] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> Base:
     """Put a base with ``wheels`` in its analysis environment under the tag ``current`` and load it.
 
     ``requirements`` are its top-level ones; ``index_url`` (``http://HOST/simple``) is where the wheels come from.
-    ``root`` are further files of its root file system.
+    ``root`` are further files of its root file system, ``labels`` those of the image.
     """
     install = InstallTarget("/srv/env", TARGET.python)
     wheelhouse, cache = Wheelhouse(scratch / "wheels"), LayerCache(scratch / "layers")
@@ -55,7 +56,7 @@ def tiny_base(
     bottom = cache.build("0" * 64, "root file system", lambda: [release, *root])
     planned = plan_wheel_layers([package for package, _ in packages], install, 1)
     layers = [bottom, *make_wheel_layers(planned, install, wheelhouse, cache)]
-    settings = ImageSettings({"PATH": "/srv/env/bin:/bin"}, command=("jupyter-lab",), user="1000:1000")
+    settings = ImageSettings({"PATH": "/srv/env/bin:/bin"}, labels or {}, command=("jupyter-lab",), user="1000:1000")
     image = make_image(Parent(), layers, settings, {})
     put_parts(store, repository, [Part(layer.descriptor, blob=layer.blob) for layer in layers])
     put_image(store, repository, image, ["current"])

@@ -49,6 +49,25 @@ def running_xrootd(directory: Path) -> Iterator[str]:
 
 
 @contextmanager
+def running_xcache() -> Iterator[tuple[str, Path]]:
+    """Run an XCache for any origin (``root://CACHE//root://ORIGIN//PATH``); yield its address and what it keeps."""
+    with _place() as work:
+        kept = work / "cache"
+        kept.mkdir()
+        settings = (
+            "all.export /root:/\n"
+            "ofs.osslib libXrdPss.so\n"
+            "pss.origin =\n"
+            "pss.cachelib default\n"
+            f"oss.localroot {kept}\n"
+            "pfc.ram 1g\n"
+            "pfc.diskusage 0.98 0.99\n"
+        )
+        with _running(work, kept, settings, {}) as port:
+            yield f"127.0.0.1:{port}", kept
+
+
+@contextmanager
 def running_token_xrootd(directory: Path, issuer: Issuer, certificates: Path) -> Iterator[TokenServer]:
     """Serve ``directory`` to bearers of tokens of ``issuer``; the certificates are made below ``certificates`` once."""
     ca, certificate, key = host_certificate(certificates)

@@ -172,7 +172,7 @@ async def run(options: WorkerOptions) -> None:
         protocol="tls://",
         security=security,
         dashboard=False,
-        preload=["casabinder_runtime.guard", "casabinder_runtime.workplace", "casabinder_runtime.scratch_disk"],
+        preload=[f"casabinder_runtime.{name}" for name in ("guard", "workplace", "scratch_disk", "gpu_watch")],
         preload_argv=[],
     )
     worker = await _started(make, options)

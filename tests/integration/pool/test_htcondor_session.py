@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.testbed.condor.unpacked import sif, unpacked
-from tests.testbed.launching import engine_answers
+from tests.testbed.launching import engine_answers, engine_has_gpus
 from tests.testbed.pool import HELD
 from tests.testbed.pool_session import JOIN_SECONDS, PoolSession, running_pool_session, session_jobs
 
@@ -92,6 +92,24 @@ def test_a_worker_has_a_home_of_its_own_and_the_repository(session: PoolSession)
 def test_workers_empty_openssls_queue_of_errors(session: PoolSession) -> None:
     code = "print(client.run(lambda: __import__('tornado.iostream').iostream.SSLIOStream.read_from_fd.__name__))"
     assert session.run(code).count("'operate'") == 2
+
+
+@pytest.mark.skipif(engine_has_gpus(), reason="Docker can give containers GPUs here")
+def test_a_task_that_finds_no_gpu_is_told_of_with_its_worker(session: PoolSession) -> None:
+    said = session.run(
+        "def first_use():\n"
+        "    from numba import cuda\n"
+        "    cuda.current_context()\n"
+        "try: client.submit(first_use).result()\n"
+        "except ImportError as error: print(type(error).__name__)\n"
+        "hear('has no GPU')\n"
+        "print(sys.stderr.text)"
+    )
+    assert said.startswith("CudaSupportError\n")
+    assert re.search(
+        r"casabinder: Dask worker casabinder-htcondor-\d+ on \S+ has no GPU that CUDA can use, since", said
+    )
+    assert said.count("there is no NVIDIA driver (libcuda.so.1 is not found)") == 1
 
 
 def test_the_cluster_scales_up_and_down(session: PoolSession, pool: RunningPool) -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from builder.record import ImageRecord
+    from launcher.site_config import Channel
     from registry_sync.store import Store
 
 pytestmark = [
@@ -98,8 +99,10 @@ def private(tmp_path: Path) -> Iterator[GitServer]:
 
 
 @contextmanager
-def opened(registry: Registry, directory: Path, fetching: Fetching = HERE, **builds: Any) -> Iterator[House]:
-    site = Site(service=Service(builds=Builds(**builds)))
+def opened(
+    registry: Registry, directory: Path, fetching: Fetching = HERE, *, channel: Channel | None = None, **builds: Any
+) -> Iterator[House]:
+    site = Site(channel=channel, service=Service(builds=Builds(**builds)))
     engine = open_database(site.service, directory)
     store, vault = JobStore(engine), Vault(engine, Keys(b"s" * 32))
     with RegistryClient(registry.address, credentials=None) as client:
@@ -329,6 +332,38 @@ def test_a_registry_that_does_not_answer_is_no_registry_without_the_image(
     with opened(gone, tmp_path / "cache") as house:
         assert refused(house, asked(url)).status == 503
         assert house.store.find() == []
+
+
+def test_an_image_is_stale_when_the_channel_names_another_release(
+    registry: Registry, public: GitServer, tmp_path: Path
+) -> None:
+    url, commit = repository(public, tmp_path)
+    with opened(registry, tmp_path / "cache", channel="stable") as house:
+        bases = house.context.base_repository("coffea-py313")
+
+        def point(name: str) -> str:
+            config = Descriptor(OCI_EMPTY, sha256_digest(EMPTY_JSON), len(EMPTY_JSON))
+            house.registry.put_blob(bases, config, lambda: BytesIO(EMPTY_JSON))
+            manifest = Manifest.image(config, [], annotations={"release": name})
+            house.registry.put_manifest(bases, "stable", manifest)
+            return f"{registry.address}/{bases}@{manifest.digest}"
+
+        none = refused(house, asked(url))
+        assert (none.status, "names no release yet" in str(none)) == (503, True)
+        unknown = refused(house, asked(url, base="coffea-py313:2026.01.01"))
+        assert (unknown.status, "has no release 2026.01.01" in str(unknown)) == (400, True)
+        first = point("first")
+        house.desk.ask_again({bases})
+        assert run(house.desk.offered()) == [first]
+        house.put_image(url, commit)
+        assert run(house.desk.submit(asked(url), VISITOR)).state == "built"
+        assert run(house.desk.standing(asked(url))) == "built"
+        second = point("second")
+        assert run(house.desk.offered()) == [first], "asked every few seconds only"
+        house.desk.ask_again({bases})
+        assert run(house.desk.offered()) == [second]
+        assert run(house.desk.standing(asked(url))) == "stale base"
+        assert run(house.desk.submit(asked(url), VISITOR)).state == "queued"
 
 
 def test_there_is_room_for_so_many(registry: Registry, public: GitServer, tmp_path: Path) -> None:

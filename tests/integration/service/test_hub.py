@@ -23,7 +23,7 @@ from launcher.refusal import RefusedError
 from launcher.security.keys import Keys
 from launcher.security.principal import Principal
 from tests.testbed.hub import RunningHub, running_hub
-from tests.testbed.launching import build_repository, engine_answers, open_facility
+from tests.testbed.launching import build_repository, engine_answers, engine_has_gpus, open_facility
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -255,6 +255,29 @@ def test_the_cause_of_a_failure_is_told_and_nothing_is_left(
                 assert not [event for event in events if "trying again" in event.message]
                 assert await launches.servers(VISITOR) == []
                 assert await anonymous_state(anonymous, started) == ""
+            assert anonymous.containers() == []
+
+    asyncio.run(go())
+
+
+@pytest.mark.skipif(engine_has_gpus(), reason="Docker can give containers GPUs here")
+def test_an_image_for_cuda_gets_a_gpu_or_a_sentence(
+    anonymous: RunningHub, context: Context, record: ImageRecord
+) -> None:
+    dockerfile = f"FROM {record.image}\nLABEL org.casabinder.cuda=12.9\n"
+    image = build_repository(context, "hub-cuda", {"Dockerfile": dockerfile})
+    limits = anonymous.site.limits.model_copy(update={"gpus": 1})
+    hub = replace(anonymous, site=anonymous.site.model_copy(update={"limits": limits}))
+
+    async def go() -> None:
+        async with open_launches(hub, context) as launches:
+            _, events = await launch(launches, image)
+            assert "1.0 GB of memory and 1 GPU" in " ".join(event.message for event in events)
+            assert events[-1].message.startswith("Docker can't give the server a GPU here")
+            assert not [event for event in events if "trying again" in event.message]
+            _, events = await launch(launches, record)
+            assert events[-1].kind == "ready"
+            await launches.stop((await launches.servers(VISITOR))[0].id, VISITOR)
             assert anonymous.containers() == []
 
     asyncio.run(go())

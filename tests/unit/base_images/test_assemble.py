@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from base_images.assemble import build_base, lock_base
+from base_images.assemble import build_base
 from base_images.definition import read_definition
-from base_images.identity import Workshop, base_identity, base_repository
+from base_images.identity import base_identity, base_repository
+from base_images.site_additions import SiteAdditions
 from builder.base import load_base
 from builder.build import build
 from builder.facility import BaseChoice, Bases, Facility
@@ -18,60 +19,17 @@ from builder.repository.spec import RepoSpec
 from registry_sync.errors import CasabinderError
 from registry_sync.layout import LayoutStore
 from tests.testbed.git_repository import commit_files
-from tests.testbed.interpreter import INTERPRETER_FILES
-from tests.testbed.packages import built_wheel, running_index
-from tests.unit.base_images.test_rootfs import archive
+from tests.testbed.packages import built_wheel
+from tests.unit.base_images.small_base import WHEELS, workshop
 from tests.unit.builder.layers.helpers import read_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from base_images.definition import Definition
     from tests.testbed.packages import Index
 
-DOCUMENT = """
-name: small
-title: Small
-python: "3.13"
-rootfs: {suite: trixie, packages: [python3.13]}
-environment: {EXTRA: "1"}
-protected: [core]
-"""
-WHEELS = (built_wheel("server-app"), built_wheel("core", "2.0"), built_wheel("plots", "1.0", requires=["core"]))
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-
-
-@pytest.fixture
-def index() -> Iterator[Index]:
-    with running_index(WHEELS) as running:
-        yield running
-
-
-@pytest.fixture
-def mmdebstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program in its place that gives a small archive."""
-    archive(tmp_path / "prepared", 1, INTERPRETER_FILES)
-    program = tmp_path / "bin" / "mmdebstrap"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\ncp {tmp_path}/prepared "$3"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-
-
-@pytest.fixture
-def definition(tmp_path: Path, index: Index) -> Definition:
-    directory = tmp_path / "catalogue" / "small"
-    directory.mkdir(parents=True)
-    (directory / "base.yaml").write_text(DOCUMENT)
-    (directory / "server.in").write_text("server-app\n")
-    (directory / "analysis.in").write_text("plots\n")
-    lock_base(read_definition(directory), workshop(tmp_path / "locking", index))
-    return read_definition(directory)
-
-
-def workshop(cache: Path, index: Index, *certificates: Path) -> Workshop:
-    return Workshop(cache, PackageIndex(url=index.url, cache=cache / "uv"), certificates)
 
 
 def test_locks_name_what_the_requirements_need(definition: Definition) -> None:
@@ -158,13 +116,16 @@ def test_a_sites_certificates_are_trusted_and_make_another_base(
 ) -> None:
     certificate = tmp_path / "ca.pem"
     certificate.write_text(CERTIFICATE)
-    plain, ours = workshop(tmp_path / "cache", index), workshop(tmp_path / "cache", index, certificate)
+    plain, ours = (
+        workshop(tmp_path / "cache", index),
+        workshop(tmp_path / "cache", index, SiteAdditions(certificates=(certificate,))),
+    )
     assert base_identity(definition, plain) != base_identity(definition, ours)
     store = LayoutStore(tmp_path / "store")
     build_base(definition, ours, store, "host", "")
     manifest = store.get_manifest("bases/small", "current")
     layers = [read_layer(store.read_blob("bases/small", layer.digest)) for layer in manifest.layers]
-    assert layers[1]["etc/ssl/certs/ca-certificates.crt"].data == b"CERTIFICATES\n" + CERTIFICATE.encode()
+    assert layers[-1]["etc/ssl/certs/ca-certificates.crt"].data == b"CERTIFICATES\n" + CERTIFICATE.encode()
     for content, message in ((b"\xff", "can't be read as PEM"), (b"text", "holds no PEM certificate")):
         certificate.write_bytes(content)
         with pytest.raises(CasabinderError, match=message):

@@ -8,13 +8,14 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from base_images.definition import CATALOGUE, Pin, catalogue, load_definition, read_definition, write_lock
+from base_images.definition import CATALOGUE, Cuda, Pin, catalogue, load_definition, read_definition, write_lock
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 DOCUMENT = 'name: mine\ntitle: Mine\npython: "3.13"\nrootfs: {suite: trixie, packages: [git]}\n'
+EXTENDING = "name: mine\ntitle: Mine\nextends: coffea-py313\n"
 LOCK = f"numpy==2.0 --hash=sha256:{'0' * 64}\n"
 
 
@@ -32,11 +33,13 @@ def written(tmp_path: Path, name: str = "mine", **files: str) -> Path:
 def test_the_catalogue_is_consistent(name: str) -> None:
     definition = load_definition(name)
     for environment, lines in definition.requirements.items():
-        pins = {pin.name: pin.version for pin in definition.locks[environment]}
+        pins = {pin.name: pin.version for pin in definition.pins(environment)}
+        assert len(pins) == len(definition.pins(environment)), "what is below is not pinned again"
         for requirement in map(Requirement, lines):
             version = pins[canonicalize_name(requirement.name)]
             assert requirement.specifier.contains(version, prereleases=True)
-        assert list(pins) == sorted(pins)
+        own = [pin.name for pin in definition.locks[environment]]
+        assert own == sorted(own)
     assert set(definition.document.protected) <= {pin.name for pin in definition.locks["analysis"]}
     assert {path.name for path in CATALOGUE.iterdir()} == set(catalogue())
 
@@ -70,13 +73,51 @@ def test_the_identity_is_everything_that_decides_the_image(tmp_path: Path) -> No
     assert len(names) == 5
 
 
+def test_a_definition_that_extends_another(tmp_path: Path) -> None:
+    catalogue = tmp_path / "catalogue"
+    below = written(catalogue, analysis_lock=LOCK)
+    directory = catalogue / "wider"
+    directory.mkdir()
+    (directory / "base.yaml").write_text(
+        'name: wider\ntitle: W\nextends: mine\ncuda: {version: "12.9", driver: "12.0"}\n'
+    )
+    (directory / "analysis.in").write_text("scipy\n")
+    (directory / "analysis.lock").write_text(LOCK.replace("numpy", "scipy"))
+    top = write_extending(catalogue / "widest", "wider")
+    widest = read_definition(top, [catalogue])
+    assert [one.name for one in widest.chain] == ["mine", "wider", "widest"]
+    assert (widest.root.directory, widest.python) == (below, "3.13")
+    assert widest.requirements == {"server": (), "analysis": ()}
+    assert [pin.name for pin in widest.pins("analysis")] == ["numpy", "scipy"]
+    assert widest.cuda == Cuda(version="12.9", driver="12.0")
+    assert widest.document.image_labels == {"org.casabinder.base": "widest"}
+    assert widest.parent is not None
+    assert widest.parent.document.image_labels["org.casabinder.cuda-driver"] == "12.0"
+    assert widest.root.cuda is None
+
+
+def write_extending(directory: Path, name: str) -> Path:
+    directory.mkdir(parents=True)
+    (directory / "base.yaml").write_text(f"name: {directory.name}\ntitle: T\nextends: {name}\n")
+    return directory
+
+
+def test_a_circle_is_refused(tmp_path: Path) -> None:
+    write_extending(tmp_path / "one", "two")
+    write_extending(tmp_path / "two", "one")
+    with pytest.raises(
+        CasabinderError, match=r"two/base.yaml: a base can't extend itself: one extends two extends one"
+    ):
+        load_definition("one", [tmp_path])
+
+
 def test_a_sites_own_definition_wins(tmp_path: Path) -> None:
     written(tmp_path, "coffea-py313", base_yaml=DOCUMENT.replace("mine", "coffea-py313"))
     assert load_definition("coffea-py313", [CATALOGUE, tmp_path]).document.title == "Mine"
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(CasabinderError, match="no base image 'coffea'; the catalogue has coffea-py311, coffea-py313"):
+    with pytest.raises(CasabinderError, match="no base image 'coffea'; the catalogue has coffea-"):
         load_definition("coffea")
 
 
@@ -88,7 +129,15 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         ({"base_yaml": DOCUMENT + "colour: red\n"}, "base.yaml: colour: Extra inputs are not permitted"),
         ({"base_yaml": DOCUMENT.replace("[git]", '["git; rm -rf /"]')}, r"base.yaml: rootfs.packages.0: "),
         ({"base_yaml": DOCUMENT.replace("[git]", '["--hook=x"]')}, r"base.yaml: rootfs.packages.0: "),
-        ({"base_yaml": 'name: mine\ntitle: M\npython: "3.13"\n'}, "give either `rootfs` or `start`"),
+        ({"base_yaml": 'name: mine\ntitle: M\npython: "3.13"\n'}, "give one of `rootfs`, `start` and `extends`"),
+        ({"base_yaml": "name: mine\ntitle: M\nrootfs: {suite: trixie, packages: []}\n"}, "give `python`, but not with"),
+        ({"base_yaml": f"{EXTENDING}python: '3.13'\n"}, "give `python`, but not with `extends`"),
+        (
+            {"base_yaml": EXTENDING.replace("coffea-py313", "other")},
+            "no base 'other' to extend; the catalogue has coffea",
+        ),
+        ({"base_yaml": EXTENDING + "labels: {org.casabinder.x: y}\n"}, "`org.casabinder.` are casabinder's own"),
+        ({"base_yaml": EXTENDING + 'cuda: {version: "12", driver: "12.0"}\n'}, r"base.yaml: cuda.version: "),
         ({"base_yaml": DOCUMENT.replace('"3.13"', '"2.7"')}, r"base.yaml: python: "),
         ({"server_in": "a\nb c\n"}, "server.in, line 2: 'b c' is not a requirement"),
         ({"server_lock": "numpy==2\n"}, r"server.lock, line 1: 'numpy==2' is not `name==version --hash=sha256:...`"),
@@ -105,3 +154,17 @@ def test_a_missing_file(tmp_path: Path) -> None:
     (directory / "analysis.in").unlink()
     with pytest.raises(CasabinderError, match=r"analysis.in is missing"):
         read_definition(directory)
+
+
+def test_whom_a_base_is_for(tmp_path: Path) -> None:
+    text = f"{DOCUMENT}chosen_for: ['coffea<1']\ncuda: {{version: '12.9', driver: '12.0'}}\n"
+    definition = read_definition(written(tmp_path / "1", base_yaml=text))
+    assert definition.document.chosen_for == ("coffea<1",)
+    assert definition.document.image_labels == {
+        "org.casabinder.base": "mine",
+        "org.casabinder.cuda": "12.9",
+        "org.casabinder.cuda-driver": "12.0",
+    }
+    assert definition.identity() != read_definition(written(tmp_path / "2")).identity()
+    with pytest.raises(CasabinderError, match=r"base.yaml: chosen_for: .*'Coffea 0.7' is no pattern of packages"):
+        read_definition(written(tmp_path / "3", base_yaml=f"{DOCUMENT}chosen_for: [Coffea 0.7]\n"))

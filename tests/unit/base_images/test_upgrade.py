@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from base_images.assemble import lock_base
 from base_images.definition import read_definition, stated_requirements
 from base_images.identity import Workshop
+from base_images.locking import lock_base
 from base_images.upgrade import Upgrade, preferences
 from builder.locking.pylock import LockError
 from builder.locking.resolver import PackageIndex

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.build import build, dry_run
-from builder.facility import Bases
+from builder.facility import BaseChoice, BaseOffer, Bases
 from builder.layers.errors import LayerError
+from builder.locking.pylock import UnfitError
+from builder.package_pattern import PackagePattern
 from builder.record import read_lock, read_records
 from builder.repository.spec import Commit, RepoSpec
 from builder.verify import verify
@@ -25,10 +27,12 @@ from registry_sync.errors import CasabinderError, NotFoundError
 from tests.testbed.git_repository import commit_files, git
 from tests.testbed.packages import built_wheel
 from tests.testbed.recorded_store import recorded
-from tests.unit.builder.conftest import Workbench, make_workbench
+from tests.testbed.tiny_base import tiny_base
+from tests.unit.builder.conftest import IN_BASE, Workbench, make_workbench
 from tests.unit.builder.layers.helpers import Found, read_layer
 
 if TYPE_CHECKING:
+    from builder.events import Event
     from builder.record import ImageRecord
     from registry_sync.manifest import Manifest
 
@@ -223,6 +227,38 @@ def test_a_base_that_is_not_there(workbench: Workbench) -> None:
         workbench.run(FILES)
 
 
+def test_a_base_that_is_made_for_a_package_and_not_built_is_passed_over_until_it_is(workbench: Workbench) -> None:
+    commit_files(workbench.repository, {"requirements.txt": "extra==1.0\n"})
+    spec, notes = RepoSpec(str(workbench.repository)), list[str]()
+    plain = BaseOffer("plain", "3.13", workbench.choice)
+    special = BaseChoice("registry.test", "fac/bases/special", "current")
+    bases = Bases((plain, BaseOffer("special", "3.13", special, (PackagePattern.parse("extra"),))))
+    first = build(spec, bases, workbench.facility, lambda event: notes.append(event.message))
+    assert first.base.reference == str(workbench.choice)
+    sentence = "requirements.txt, line 1 asks for extra==1.0, for which there is the base special, but this"
+    assert any(note.startswith(sentence) and "plain is taken" in note for note in notes), notes
+    wheels, scratch = [*IN_BASE, built_wheel("glyphs", "1.0")], workbench.directory / "special"
+    workbench.index.wheels.append(wheels[-1])
+    tiny_base(workbench.store, wheels, scratch, repository=special.repository, index_url=workbench.index.url)
+    second = build(spec, bases, workbench.facility)
+    assert (second.base.reference, second.cached) == (str(special), False)
+    assert build(spec, bases, workbench.facility).cached
+
+    third = BaseChoice("registry.test", "fac/bases/third", "current")
+    only = Bases((BaseOffer("old", "3.10", workbench.choice), replace(bases.offers[1], choice=third)))
+    commit_files(workbench.repository, {"runtime.txt": "python-3.13\n"})
+    with pytest.raises(CasabinderError, match="fac/bases/third:current is not in the registry"):
+        build(spec, only, workbench.facility)
+
+
+def test_a_base_that_does_not_say_where_its_wheels_are(workbench: Workbench) -> None:
+    commit_files(workbench.repository, {"requirements.txt": "extra==1.0\n"})
+    choice = BaseChoice("registry.test", "fac/bases/elsewhere", "current")
+    tiny_base(workbench.store, IN_BASE, workbench.directory / "elsewhere", repository=choice.repository)
+    record = build(RepoSpec(str(workbench.repository)), Bases.only(choice), workbench.facility)
+    assert record.packages["added"] == 1
+
+
 def test_a_symlink_out_of_the_repository_ends_before_anything_is_pushed(workbench: Workbench) -> None:
     commit_files(workbench.repository, {"a": ""}, links={"passwd": "/etc/passwd"})
     with pytest.raises(LayerError, match="the symlink 'passwd' points to '/etc/passwd', outside the repository"):
@@ -298,3 +334,75 @@ def test_a_site_with_zstd_gets_another_image_of_the_same_files(workbench: Workbe
     found = verify(record.image, workbench.facility, workbench.directory / "scratch")
     assert (found.made, found.faults) == (record.digest, ())
     assert workbench.run().digest == plain.digest
+
+
+@pytest.mark.parametrize(
+    ("version", "sentence"),
+    [
+        (
+            "",
+            "which is for CUDA, and the base tiny has none: notebooks and workers of this image ask for no GPU by "
+            "themselves",
+        ),
+        ("12.9", ""),
+        (
+            "13.0",
+            "and the base tiny has CUDA 13.0: the drivers that notebooks and workers ask for may be too old for it",
+        ),
+    ],
+)
+def test_packages_for_another_cuda_than_the_bases_are_spoken_of(
+    workbench: Workbench, version: str, sentence: str
+) -> None:
+    workbench.index.wheels.append(built_wheel("cupy-cuda12x", "13.0"))
+    tiny_base(
+        workbench.store,
+        IN_BASE,
+        workbench.directory / "labelled",
+        requirements=("core", "plots"),
+        repository="fac/bases/labelled",
+        index_url=workbench.index.url,
+        labels={"org.casabinder.cuda": version} if version else {},
+    )
+    commit_files(workbench.repository, {"requirements.txt": "cupy-cuda12x\n"})
+    said: list[str] = []
+    bases = Bases.only(BaseChoice("registry.test", "fac/bases/labelled", "current"))
+    build(RepoSpec(str(workbench.repository)), bases, workbench.facility, lambda event: said.append(event.message))
+    told = [words for words in said if words.startswith("requirements.txt, line 1 asks for cupy-cuda12x, ")]
+    assert told == ([f"requirements.txt, line 1 asks for cupy-cuda12x, {sentence}"] if sentence else [])
+
+
+@pytest.mark.parametrize(
+    ("requires", "taken"), [("core>=2", "fac/bases/labelled"), ("core<2", "fac/bases/tiny"), ("core<0.1", "")]
+)
+def test_a_base_that_packages_lead_to_and_do_not_go_with(workbench: Workbench, requires: str, taken: str) -> None:
+    workbench.index.wheels.append(built_wheel("cupy-cuda12x", "13.0", requires=[requires]))
+    tiny_base(
+        workbench.store,
+        IN_BASE,
+        workbench.directory / "labelled",
+        requirements=("core==2.0", "plots"),
+        repository="fac/bases/labelled",
+        index_url=workbench.index.url,
+        labels={"org.casabinder.cuda": "12.9"},
+    )
+    commit_files(workbench.repository, {"requirements.txt": "cupy-cuda12x\n"})
+    labelled = BaseChoice("registry.test", "fac/bases/labelled", "current")
+    bases = Bases((BaseOffer("tiny", "3.13", workbench.choice), BaseOffer("labelled", "3.13", labelled, cuda="12.9")))
+    said: list[str] = []
+
+    def hear(event: Event) -> None:
+        said.append(event.message)
+
+    spec = RepoSpec(str(workbench.repository))
+    if not taken:
+        with pytest.raises(UnfitError, match="can't be had together with core of the base tiny"):
+            build(spec, bases, workbench.facility, hear)
+        return
+    record = build(spec, bases, workbench.facility, hear)
+    assert record.base.reference == f"registry.test/{taken}:current"
+    given_up = [
+        words for words in said if words.startswith("labelled is not taken after all, but tiny: requirements.txt")
+    ]
+    assert bool(given_up) is (taken == "fac/bases/tiny")
+    assert build(spec, bases, workbench.facility).cached

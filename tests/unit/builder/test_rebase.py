@@ -9,8 +9,10 @@ import pytest
 
 from builder.attachments.inspection import DOCUMENTS
 from builder.base_change import RebaseRefusedError
-from builder.build import build
+from builder.build import build, commit_alias
 from builder.facility import BaseChoice, BaseOffer, Bases
+from builder.options import DEFAULTS
+from builder.package_pattern import PackagePattern
 from builder.rebase import rebase
 from builder.record import read_records
 from builder.repository.spec import RepoSpec
@@ -96,6 +98,30 @@ def test_a_click_finds_the_new_image_and_no_layer_is_read(workbench: Workbench) 
     assert commits == {record.commit, other.commit}
     types = {one.artifact_type for one in workbench.store.referrers(repository, moved.digest)}
     assert {DOCUMENTS[name] for name in ("lock", "sbom", "provenance", "log")} <= types
+
+
+@pytest.mark.parametrize(("pattern", "leads"), [("extra<2", True), ("extra>=2", False)])
+@pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml"])
+def test_a_click_finds_the_new_image_if_packages_lead_to_the_new_base(
+    workbench: Workbench, name: str, pattern: str, leads: bool
+) -> None:
+    extra = built_wheel("extra", "1.0", requires=["core"])
+    address = f"{str(workbench.index.url).removesuffix('/simple')}/files/{extra.filename}"
+    lines = {
+        "requirements.txt": "extra==1.0\n",
+        "pylock.toml": 'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]\nname = "extra"\nversion = "1.0"\n'
+        f'wheels = [{{ url = "{address}", hashes = {{ sha256 = "{extra.sha256}" }} }}]\n',
+    }
+    record = workbench.run({name: lines[name]})
+    choice = patched(workbench, CORE, PLOTS, FONTS_PATCHED)
+    patterns = (PackagePattern.parse(pattern),)
+    bases = Bases((BaseOffer("tiny", "3.13", workbench.choice), BaseOffer("patched", "3.13", choice, patterns)))
+    moved = rebase(record.image, choice, workbench.facility, bases=bases, clock=lambda: 1e9)
+    repository = moved.image.partition("/")[2].rpartition(":")[0]
+    there = workbench.store.head_manifest(repository, commit_alias(record.commit, "", bases, DEFAULTS))
+    assert (there.digest if there else "") == (moved.digest if leads else "")
+    built = build(RepoSpec(str(workbench.repository)), bases, workbench.facility, clock=lambda: 1e9)
+    assert built.digest == (moved if leads else record).digest
 
 
 @pytest.mark.parametrize(

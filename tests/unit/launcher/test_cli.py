@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from base_images.definition import catalogue
 from launcher.cli import main
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def test_with_json_the_error_is_json_too(tmp_path: Path, capsys: pytest.CaptureF
 def test_bases_are_listed_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["base", "list", "--json", "--registry", f"oci:{tmp_path / 'images'}"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert {row["name"]: row["digest"] for row in rows} == {"coffea-py311": None, "coffea-py313": None}
+    assert {row["name"]: row["digest"] for row in rows} == dict.fromkeys(catalogue())
+    assert {row["name"]: row["python"] for row in rows}["coffea-cuda-py313"] == "3.13", "that of what it extends"
     assert [row["name"] for row in rows if row["default"]] == ["coffea-py313"]
 
 
@@ -66,6 +68,8 @@ def test_a_base_that_is_not_built_is_shown_with_what_to_do(tmp_path: Path, capsy
         main(["base", "push", "coffea-py311", f"oci:{tmp_path / 'there'}", "--registry", f"oci:{tmp_path / 'x'}"]) == 1
     )
     assert "not built yet" in capsys.readouterr().err
+    assert main(["base", "size", "coffea-py311", "--registry", f"oci:{tmp_path / 'x'}"]) == 1
+    assert "not built yet: run `casabinder base build coffea-py311`" in capsys.readouterr().err
 
 
 def test_an_oci_layout_can_not_be_launched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from launcher.container import (
     pool,
     secrets_archive,
     server_name,
+    words_on_gpus,
 )
 from registry_sync.errors import CasabinderError
 from tests.unit.launcher.records import RECORD, record
@@ -68,6 +70,15 @@ def test_the_environment_goes_by_standard_input() -> None:
         "CASABINDER_SECRETS=/run/casabinder",
         "JUPYTER_TOKEN_FILE=/run/casabinder/token",
     ]
+
+
+def test_gpus_are_asked_of_docker_and_make_another_server() -> None:
+    container = describe(RECORD, replace(OPTIONS, gpus=2), "name", "owner")
+    arguments = container.arguments()
+    assert arguments[arguments.index("--gpus") + 1] == "2"
+    assert "--gpus" not in describe(RECORD, OPTIONS, "name", "owner").arguments()
+    assert server_name(RECORD, replace(OPTIONS, gpus=1), "owner") != server_name(RECORD, OPTIONS, "owner")
+    assert [words_on_gpus(number) for number in range(3)] == ["", " and 1 GPU", " and 2 GPUs"]
 
 
 def test_a_port_is_published_on_loopback_only() -> None:

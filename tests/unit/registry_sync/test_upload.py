@@ -170,7 +170,7 @@ def test_an_upload_given_up_by_the_user_is_cancelled(client: RegistryClient, reg
 faults = st.lists(st.sampled_from(["break", "503", "416", "lost", "partial", "token"]), max_size=4)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.integers(0, 300), chosen=faults, sequential=st.booleans())
 def test_whatever_passes_the_blob_arrives_and_each_byte_is_reported_once(
     client: RegistryClient, registry: FaultRegistry, size: int, chosen: list[str], sequential: bool

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from builder.container.engine import EngineError, docker, docker_lines, docker_pipe, explain, explain_pull
+from builder.container.engine import EngineError, docker, docker_lines, docker_pipe, explain, explain_gpus, explain_pull
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,6 +15,7 @@ DENIED = (
     'Get "http://%2Fvar%2Frun%2Fdocker.sock/v1.41/info": dial unix /var/run/docker.sock: connect: permission denied'
 )
 NOT_RUNNING = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+NO_GPU = 'Error response from daemon: could not select device driver "" with capabilities: [[gpu]]\n'
 ALLOCATED = (
     "Error response from daemon: driver failed programming external connectivity on endpoint x (123): "
     "Bind for 127.0.0.1:8899 failed: port is already allocated\nError: failed to start containers: x"
@@ -41,6 +42,7 @@ IN_USE = (
             "Error response from daemon: something new\n\nRun 'docker x --help' for more information",
             "`docker x` failed: something new",
         ),
+        (NO_GPU, "Docker can't give the server a GPU here: this machine needs NVIDIA's driver and container toolkit"),
         ("", "`docker x` failed: it did not say why"),
     ],
 )
@@ -145,3 +147,9 @@ def test_what_feeds_a_pipe_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(ValueError, match="no more"):
         docker_pipe("run", feed=broken, take=io.BytesIO(), most=100, seconds=60)
+
+
+def test_only_what_is_about_gpus_is_explained_so() -> None:
+    assert explain_gpus(NO_GPU).startswith("Docker can't give the server a GPU here")
+    assert explain_gpus("nvidia-container-cli: initialization error: load library failed: libnvidia-ml.so.1")
+    assert explain_gpus(IN_USE) == ""

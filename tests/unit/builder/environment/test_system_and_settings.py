@@ -258,7 +258,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.dictionaries(
         st.sampled_from(NAMES),
@@ -328,7 +328,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(["pylock.toml", "poetry.lock", "pdm.lock", "Pipfile", "pyproject.toml"]),
     st.dictionaries(KEYS, VALUES, max_size=6),
@@ -339,7 +339,7 @@ def test_any_toml_is_either_read_or_refused(name: str, document: dict[str, objec
     check({**base, name: toml({"lock-version": "1.0", **document})})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(JSON)
 def test_any_json_is_either_read_or_refused(document: object) -> None:
     import json

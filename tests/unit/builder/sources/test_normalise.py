@@ -55,7 +55,7 @@ def normalised(directory: Path, content: bytes) -> bytes:
     return final.read_bytes()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(st.from_regex(r"x/[a-z]{1,8}\.py", fullmatch=True), st.binary(max_size=3000), max_size=6),
     st.integers(),

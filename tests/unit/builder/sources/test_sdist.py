@@ -68,7 +68,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert read_pyproject(path) is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=2000), suffix=st.sampled_from(sdist.SUFFIXES), cut=st.integers(0, 200))
 @example(data=b"\x04", suffix=".tar.gz", cut=3)
 @example(data=b"\x1f\x8b\x08", suffix=".tar.gz", cut=0)

@@ -72,7 +72,7 @@ def test_tests_of_the_repository_are_all_that_is_run(tmp_path: Path) -> None:
 
 def run_inside(directory: Path, **plan: object) -> list[str]:
     """Run the program as a container does, with this Python."""
-    whole = {"packages": [], "notebooks": [], "tests": "", **plan}
+    whole = {"packages": [], "notebooks": [], "tests": "", "left_out": [], **plan}
     done = subprocess.run(
         [sys.executable, "-", json.dumps(whole)],
         input=Path(inside_image.__file__).read_bytes(),
@@ -92,6 +92,17 @@ def test_the_program_imports_and_says_what_went_wrong(tmp_path: Path) -> None:
         Check("import packaging", passed=True),
         Check("import no-such-package", passed=False, said="it is not installed"),
     )
+
+
+def test_modules_may_be_left_out(tmp_path: Path) -> None:
+    for name in ("whole", "broken"):
+        (tmp_path / f"{name}.py").write_text("" if name == "whole" else "raise ImportError('no GPU')\n")
+    info = tmp_path / "both-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: both\nVersion: 1\n")
+    (info / "RECORD").write_text("whole.py,,\nbroken.py,,\n")
+    assert read_report(run_inside(tmp_path, packages=["both"])).checks[0].said == "ImportError: no GPU"
+    assert read_report(run_inside(tmp_path, packages=["both"], left_out=["broken"])).state == "passed"
 
 
 def test_the_program_runs_tests_and_scripts(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from tests.unit.launcher.records import htcondor_pool
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from launcher.hub.vouching import LaunchRequest
+
 VERSION = "1.30"
 CLUSTER = """
 apiVersion: v1
@@ -43,7 +45,9 @@ def pod_and_secret(directory: Path, mode: str, **settings: Any) -> tuple[dict[st
     return pod, secret
 
 
-def pod_and_more(directory: Path, mode: str, **settings: Any) -> tuple[dict[str, Any], ...]:
+def pod_and_more(
+    directory: Path, mode: str, request: LaunchRequest = REQUEST, **settings: Any
+) -> tuple[dict[str, Any], ...]:
     """Return what the API server is asked to make for a request: pod, Secret and, where there is one, Service."""
     secret = directory / "secret"
     secret.write_text(KEYS.secret.hex() + "\n")
@@ -52,7 +56,7 @@ def pod_and_more(directory: Path, mode: str, **settings: Any) -> tuple[dict[str,
     async def make() -> tuple[Any, ...]:
         spawner = VouchedKubeSpawner(_mock=True, secret_file=str(secret), mode=mode, **settings)
         spawner.server = _Server()
-        spawner._request = replace(REQUEST, mode="anonymous" if mode == "anonymous" else "login")
+        spawner._request = replace(request, mode="anonymous" if mode == "anonymous" else "login")
         spawner.prepare(spawner._request)
         pod = await spawner.get_pod_manifest()
         owner = make_owner_reference(spawner.pod_name, "a-uid")
@@ -110,6 +114,19 @@ def test_a_temporary_servers_pod_is_unprivileged_and_its_token_a_file(tmp_path: 
     assert "--ServerApp.base_url=/user/agc-0a1b2c3d/" in container["args"]
 
 
+def test_a_pod_for_cuda_asks_for_gpus_where_the_site_says(tmp_path: Path) -> None:
+    nodes = {"node_selector": {"accelerator": "nvidia"}, "extra_pod_config": {"runtimeClassName": "nvidia"}}
+    pod, *_ = pod_and_more(
+        tmp_path, "anonymous", replace(REQUEST, gpus=1), **nodes, extra_resource_limits={"example.org/fpga": "1"}
+    )
+    kubernetes_validate.validate(pod, VERSION, strict=True)
+    (container,) = pod["spec"]["containers"]
+    limits = container["resources"]["limits"]
+    assert limits == {"cpu": 1.5, "memory": 2**30, "example.org/fpga": "1", "nvidia.com/gpu": "1"}
+    assert pod["spec"]["runtimeClassName"] == "nvidia"
+    assert pod["spec"]["nodeSelector"] == {"accelerator": "nvidia"}
+
+
 def test_a_persons_pod_has_a_home_and_no_token_of_ours(tmp_path: Path) -> None:
     claim = {"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}
     mount = {"name": "home", "mountPath": "/home/jovyan"}
@@ -151,6 +168,20 @@ def test_a_pods_workers_are_jobs_and_its_token_for_them_a_directory_of_files(tmp
         "defaultMode": 0o440,
         "items": [{"key": "pool-token", "path": "token"}],
     }
+
+
+def test_a_pods_workers_ask_for_gpus_if_its_image_is_for_cuda(tmp_path: Path) -> None:
+    key = tmp_path / "POOL"
+    key.write_bytes(b"k" * 64)
+    key.chmod(0o600)
+    pool = htcondor_pool(user="facility", signing_key=str(key), gpus=2)
+    settings = pool.model_dump(mode="json", exclude_defaults=True)
+    cuda = {"org.casabinder.cuda": "12.9", "org.casabinder.cuda-driver": "12.0"}
+    for labels, wanted in ((cuda, (1, "12.0")), ({}, (0, ""))):
+        pod, *_ = pod_and_more(tmp_path, "anonymous", replace(REQUEST, cuda=labels), pool=settings, pool_seconds=600)
+        environment = {entry["name"]: entry for entry in pod["spec"]["containers"][0]["env"]}
+        told = json.loads(environment["CASABINDER_POOL"]["value"])
+        assert (told["gpus"], told["cuda_driver"]) == wanted
 
 
 def test_a_pod_behind_the_sites_proxy_is_reached_by_its_name(tmp_path: Path) -> None:

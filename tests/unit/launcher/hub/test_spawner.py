@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -63,6 +64,14 @@ def test_a_cause_that_is_known_is_told_as_html_too() -> None:
     assert known.jupyterhub_message == "<b> & so on"
     assert known.jupyterhub_html_message == "&lt;b&gt; &amp; so on"
     assert not hasattr(unknown, "jupyterhub_html_message")
+
+
+@pytest.mark.parametrize(("gpus", "same"), [(0, True), (1, False)])
+def test_a_kept_container_with_other_gpus_is_not_taken(gpus: int, same: bool) -> None:
+    spawner = VouchedDockerSpawner(keep_stopped=True, owner="hub")
+    host = {"Memory": REQUEST.memory, "NanoCpus": 1_500_000_000, "DeviceRequests": None}
+    container = {"Config": {"Labels": request_labels(REQUEST, "hub")}, "HostConfig": host}
+    assert spawner._same(container, replace(REQUEST, gpus=gpus)) is same
 
 
 @pytest.mark.parametrize(("keep", "resumes"), [(True, True), (False, False)])

@@ -74,7 +74,7 @@ def test_half_a_line_is_left_for_later(tmp_path: Path) -> None:
     reader.close()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.text(max_size=20), max_size=40), st.integers(0, 40))
 def test_who_goes_on_later_misses_nothing_and_repeats_nothing(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], skip: int

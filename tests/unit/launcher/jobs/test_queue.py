@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.jobs.model import INTERACTIVE, PREBUILD
@@ -67,7 +67,6 @@ def test_an_own_repository_that_is_being_built_waits_for_the_others() -> None:
     assert names(order(jobs_of("Ann x1", "Ann y1"), running)) == ["Ann y1", "Ann x1"]
 
 
-@settings(deadline=None)
 @given(queues())
 def test_the_order_depends_on_the_jobs_and_not_on_their_listing(queue: tuple[list[Job], list[Job]]) -> None:
     queued, running = queue
@@ -78,7 +77,6 @@ def test_the_order_depends_on_the_jobs_and_not_on_their_listing(queue: tuple[lis
     assert [job.priority for job in ordered] == sorted(job.priority for job in queued)
 
 
-@settings(deadline=None)
 @given(queues())
 def test_taking_the_first_changes_nothing_for_the_others(queue: tuple[list[Job], list[Job]]) -> None:
     queued, running = queue
@@ -89,7 +87,6 @@ def test_taking_the_first_changes_nothing_for_the_others(queue: tuple[list[Job],
         assert names(order(left, [*running, first])) == names(rest)
 
 
-@settings(deadline=None)
 @given(queues())
 def test_nobody_has_two_turns_before_somebody_with_as_few_has_one(queue: tuple[list[Job], list[Job]]) -> None:
     queued, running = queue
@@ -101,7 +98,6 @@ def test_nobody_has_two_turns_before_somebody_with_as_few_has_one(queue: tuple[l
         have[job.owner] += 1
 
 
-@settings(deadline=None)
 @given(queues(), st.integers(1, 20))
 def test_a_pile_of_one_owner_delays_others_by_one_job_a_turn(queue: tuple[list[Job], list[Job]], pile: int) -> None:
     queued, running = queue

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.pools.gpus import wanted_gpus
+from launcher.pools.gpus import server_gpus, wanted_gpus
 from registry_sync.errors import CasabinderError
 
 CUDA = {"org.casabinder.cuda": "12.6"}
@@ -32,3 +32,9 @@ def test_what_is_not_possible() -> None:
         wanted_gpus(1, 0, {})
     with pytest.raises(CasabinderError, match=r"the image's label org.casabinder.cuda must be a version of CUDA"):
         wanted_gpus(None, 1, {"org.casabinder.cuda": "new"})
+
+
+def test_servers_of_images_for_cuda_get_what_the_site_gives() -> None:
+    assert server_gpus(2, {"org.casabinder.cuda": "12.9"}) == 2
+    assert server_gpus(0, {"org.casabinder.cuda": "12.9"}) == 0
+    assert server_gpus(2, {"org.casabinder.base": "coffea-py313"}) == 0

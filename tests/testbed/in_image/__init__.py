@@ -1,0 +1,1 @@
+"""Programs that tests run inside images, with the images' own Python."""
