@@ -14,7 +14,7 @@ Reasons are read off the requirements of the definition and the metadata of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
@@ -56,11 +56,20 @@ class HeldBack:
 
 @dataclass(frozen=True)
 class LockState:
-    """A lock that was just made: its packages with what they require, and what the definition asks for, where."""
+    """A lock that was just made: its packages with what they require, and what the definition asks for, where.
+
+    ``below`` are the packages of the base that the definition adds to: they stay as they are, and have a say.
+    """
 
     packages: Mapping[str, InstalledPackage]
     stated: Sequence[tuple[Requirement, str]]
     target: PythonTarget
+    below: Mapping[str, InstalledPackage] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, InstalledPackage]:
+        """All packages of the environment, by name."""
+        return {**self.below, **self.packages}
 
     def demands(self, name: str) -> list[tuple[Requirement, str]]:
         """Return the requirements on a package, each with a clause that says whose it is: the definition's first."""
@@ -69,8 +78,9 @@ class LockState:
             for item, source in self.stated
             if canonicalize_name(item.name) == name and applies(item, self.target)
         ]
-        extras = extras_in_use(self.packages, self.target, [item for item, _ in self.stated])
-        for other in self.packages.values():
+        there = self.environment
+        extras = extras_in_use(there, self.target, [item for item, _ in self.stated])
+        for other in there.values():
             for item in needs(other, self.target, extras.get(other.name, ())):
                 if canonicalize_name(item.name) == name and other.name != name:
                     clause = f"needed by {other.name} {other.version}{_specified(item, ' (requires {})')}"
@@ -136,7 +146,7 @@ def _misfits(moving: Mapping[str, InstalledPackage], state: LockState) -> dict[s
         against = [clause for item, clause in state.demands(name) if not admits(item, package.version)]
         if against:
             found[name] = against[0]
-    broken = [] if found else breaches(state.packages, state.target)
+    broken = [] if found else breaches(state.environment, state.target)
     return found or {one.package.name: str(one) for one in reversed(broken) if one.package.name in moving}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.requirements import Requirement
 
 from base_images.definition import stated_requirements
-from base_images.locking import stated_target
+from base_images.locking import locked_packages, stated_target
 from builder.locking.pylock import read_pylock
 from builder.locking.resolver import resolve
 from builder.locking.wheel_metadata import MetadataShelf
@@ -57,7 +57,8 @@ def compare(
     """Return how a new lock differs from the definition's, and why."""
     stated = stated_requirements(definition.directory, environment) if definition.requirements[environment] else []
     old = definition.locks[environment]
-    return _compared(definition, environment, old, stated, packages, workshop)
+    below = _below(definition.parent, environment, workshop)
+    return _compared(definition, environment, old, stated, packages, below, workshop)
 
 
 def compare_additions(
@@ -65,7 +66,16 @@ def compare_additions(
 ) -> LockDifference:
     """Return how a new lock of what the site adds to a base differs from the ``old`` one, and why."""
     stated = [(Requirement(line), "site.yaml") for line in workshop.additions.packages]
-    return _compared(definition, "additions", old, stated, packages, workshop)
+    below = _below(definition, "analysis", workshop)
+    return _compared(definition, "additions", old, stated, packages, below, workshop)
+
+
+def _below(definition: Definition | None, environment: str, workshop: Workshop) -> list[LockedPackage]:
+    """Return the packages of the base that something is added to."""
+    if definition is None:
+        return []
+    file = definition.lock_file(environment)
+    return locked_packages(definition.pins(environment), file, stated_target(definition), workshop)
 
 
 def _compared(
@@ -74,11 +84,12 @@ def _compared(
     old: Sequence[Pin],
     stated: list[tuple[Requirement, str]],
     packages: list[LockedPackage],
+    below: list[LockedPackage],
     workshop: Workshop,
 ) -> LockDifference:
     target = stated_target(definition)
     shelf = MetadataShelf(workshop.cache / "metadata", workshop.wheelhouse, workshop.index.ca_bundle)
-    state = LockState(shelf.describe(packages), stated, target)
+    state = LockState(shelf.describe(packages), stated, target, shelf.describe(below))
     versions = {package.name: package.version for package in packages}
     newest = newest_packages(versions, target, workshop)
     newer = [package for package in newest if package.version != versions[package.name]]

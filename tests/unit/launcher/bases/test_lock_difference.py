@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from packaging.requirements import Requirement
 
 from builder.base import InstalledPackage
@@ -92,3 +94,19 @@ def test_what_can_only_move_together_is_not_held_back() -> None:
 
 def test_older_in_the_index_is_not_newer() -> None:
     assert held_back(state(package("a", "2.0rc1")), newest(package("a", "1.0"))) == []
+
+
+def test_what_is_added_to_a_base_is_looked_at_with_the_base() -> None:
+    below = {"numpy": package("numpy", "2.3"), "numba": package("numba", "0.62", "cuda-core<2")}
+    lock = replace(state(package("cupy", "13"), package("cuda-core", "1"), package("nvcc", "1")), below=below)
+    found = held_back(
+        lock,
+        newest(package("cupy", "14", "numpy>=2"), package("cuda-core", "2"), package("nvcc", "2", "numpy>=2.4")),
+    )
+    assert [(one.name, one.free, one.why) for one in found] == [
+        ("cuda-core", False, "needed by numba 0.62 (requires cuda-core<2)"),
+        ("cupy", True, "as it was locked; --upgrade takes the newer one"),
+        ("nvcc", False, "nvcc 2 requires numpy>=2.4, and numpy 2.3 is there"),
+    ]
+    (change,) = changes(was(cupy="13", nvcc="1"), lock)
+    assert change == LockChange("cuda-core", "", "1", "needed by numba 0.62 (requires cuda-core<2)")
