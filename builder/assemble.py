@@ -88,7 +88,9 @@ def make_planned_image(planned: BuildPlan, layers: Sequence[Layer]) -> Image:
         "org.casabinder.image-id": planned.image_id,
         BASE_DIGEST: base.digest,
     }
-    return make_image(Parent(base.manifest.layers, base.config), layers, ImageSettings(labels=notes), notes)
+    return make_image(
+        Parent(base.manifest.layers, base.config), layers, ImageSettings(labels={**notes, **planned.labels}), notes
+    )
 
 
 def push(

@@ -180,10 +180,13 @@ def _prepare(
     with phases.phase("lock", f"locking against {found[0].offer.name}, because {found[0].reason}") as progress:
 
         def locked(chosen: ChosenBase, base: Base) -> Lock:
-            for note in filter(None, (*chosen.notes, missing_cuda(spec, base))):
+            for note in chosen.notes:
                 progress.say(note)
             maker = make_maker(facility, base, tree, progress)
-            return lock(spec, base, facility, maker=maker, before=before, fresh=fresh, clock=clock)
+            answer = lock(spec, base, facility, maker=maker, before=before, fresh=fresh, clock=clock)
+            if note := missing_cuda(spec, base, answer):
+                progress.say(note)
+            return answer
 
         (chosen, base, settled), answer = _first_fit(found, spec, bases, facility, locked, progress)
         answer = answer.sized(facility.wheelhouse)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.asked import asked_packages
-from builder.cuda import for_cuda, serves
+from builder.cuda import for_cuda, runtime_labels, serves
 from builder.environment.spec import EnvironmentFileError
 from builder.target import PythonTarget
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from builder.base import Base
     from builder.environment.spec import EnvironmentSpec
     from builder.facility import BaseOffer, Bases
+    from builder.locking.lock import Lock
 
 _MOST_PATCHES = 40
 _OLDEST_GLIBC = "2.28"  # no marker knows it
@@ -73,8 +74,10 @@ def without(offer: BaseOffer, bases: Bases) -> Bases:
     return replace(bases, offers=tuple(one for one in bases.offers if one is not offer))
 
 
-def missing_cuda(spec: EnvironmentSpec, base: Base) -> str:
-    """Return a sentence if packages are asked for that are for a CUDA which ``base`` does not have; else nothing."""
+def missing_cuda(spec: EnvironmentSpec, base: Base, answer: Lock) -> str:
+    """Return a sentence if packages are asked for that are for a CUDA which neither the base nor the lock has."""
+    if runtime_labels(answer.layered):
+        return ""
     asked = for_cuda(asked_packages(spec, base.inventory.target))
     package = next((package for package in asked if not serves(base.cuda, package)), None)
     if package is None:

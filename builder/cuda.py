@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 from builder.package_pattern import PackagePattern
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from builder.asked import AskedPackage
+    from builder.locking.pylock import LockedPackage
 
 CUDA = "org.casabinder.cuda"
 CUDA_DRIVER = "org.casabinder.cuda-driver"
 
+_RUNTIME = re.compile(r"nvidia-cuda-runtime(-cu\d+)?")
 _MAJOR = re.compile(r"\bcu(?:da)?(\d\d)")  # of jax-cuda12-plugin, cupy-cuda12x, cudf-cu12
 # The index's torch for Linux is the build for CUDA. jax and tensorflow are for processors unless an extra is asked for.
 _FOR_CUDA = tuple(
@@ -53,6 +57,18 @@ def serves(version: str, package: AskedPackage) -> bool:
     """
     named = _MAJOR.search(" ".join([package.name, *sorted(package.extras)]))
     return bool(version) and (named is None or named[1] == version.partition(".")[0])
+
+
+def runtime_labels(layered: Iterable[LockedPackage]) -> dict[str, str]:
+    """Return the labels of an image whose own packages bring CUDA's runtime, as PyTorch does; nothing without it.
+
+    It runs with a driver of any minor version of the same CUDA (docs.nvidia.com/deploy/cuda-compatibility).
+    """
+    versions = [Version(package.version).release for package in layered if _RUNTIME.fullmatch(package.name)]
+    if not versions:
+        return {}
+    major, minor, *_ = (*max(versions), 0)
+    return {CUDA: f"{major}.{minor}", CUDA_DRIVER: f"{major}.0"}
 
 
 def _for_cuda(package: AskedPackage) -> bool:

@@ -25,11 +25,12 @@ def env_id(
     packages: Iterable[LockedPackage],
     editables: Iterable[list[str]] = (),
     container: object = None,
+    labels: Mapping[str, str] | None = None,
 ) -> str:
     """Return 16 hex digits over everything that decides the environment, and nothing else.
 
     ``editables`` are the files (path, digest) of the repository's own projects beside its tree; ``container`` is what a
-    container engine runs, as JSON: see :func:`container_inputs`.
+    container engine runs, as JSON: see :func:`container_inputs`; ``labels`` are those that the image's packages bring.
     """
     document = {
         "base": base_digest,
@@ -38,6 +39,7 @@ def env_id(
         "packages": sorted(package.identity() for package in packages),
         "editables": list(editables),
         **({"container": container} if container else {}),
+        **({"labels": dict(labels)} if labels else {}),
     }
     return sha256_digest(canonical_json(document))[7:23]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from builder.cuda import runtime_labels
 from builder.editables import editable_entries, editables_identity, without_editables
 from builder.identity import container_inputs, env_id, image_id
 from builder.image import MOST_LAYERS
@@ -58,6 +59,11 @@ class BuildPlan:
     compression: Compression = "gzip"
 
     @property
+    def labels(self) -> dict[str, str]:
+        """The labels that the image has besides the base's and those of its names."""
+        return runtime_labels(self.lock.layered)
+
+    @property
     def whats(self) -> list[str]:
         """A text for people for every layer above the base, bottom first."""
         wheels = [layer.what for layer in self.wheels]
@@ -70,7 +76,8 @@ def plan(base: Base, lock: Lock, spec: EnvironmentSpec, tree: Tree, compression:
     lock = without_editables(lock, spec.editables, base.inventory.analysis.by_name)
     own = [entry for project in spec.editables for entry in editable_entries(project, base.install_target, REPO_DIR)]
     container = container_inputs(spec.container, tree.tree_id)
-    environment = env_id(base.digest, target.platform, lock.packages, editables_identity(own), container)
+    labels = runtime_labels(lock.layered)
+    environment = env_id(base.digest, target.platform, lock.packages, editables_identity(own), container, labels)
     image = image_id(environment, tree.tree_id, compression)
     budget = max(1, min(MOST_WHEEL_LAYERS, MOST_LAYERS - _OTHER_LAYERS - len(base.manifest.layers)))
     below = []

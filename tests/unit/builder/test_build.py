@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.build import build, dry_run
+from builder.cuda import CUDA, CUDA_DRIVER, runtime_labels
 from builder.facility import BaseChoice, BaseOffer, Bases
 from builder.layers.errors import LayerError
+from builder.locking.pylock import LockedPackage
 from builder.locking.pylock import UnfitError
 from builder.package_pattern import PackagePattern
 from builder.record import read_lock, read_records
@@ -365,6 +367,34 @@ def test_a_site_with_zstd_gets_another_image_of_the_same_files(workbench: Workbe
     found = verify(record.image, workbench.facility, workbench.directory / "scratch")
     assert (found.made, found.faults) == (record.digest, ())
     assert workbench.run().digest == plain.digest
+
+
+def test_packages_that_bring_a_cuda_of_their_own_label_their_image(workbench: Workbench) -> None:
+    torch = built_wheel("torch", "2.9.0", requires=["nvidia-cuda-runtime"])
+    workbench.index.wheels += [torch, built_wheel("nvidia-cuda-runtime", "13.0.96")]
+    said = list[str]()
+    commit_files(workbench.repository, {"requirements.txt": "torch\n"})
+    spec = RepoSpec(str(workbench.repository))
+    record = build(spec, Bases.only(workbench.choice), workbench.facility, lambda event: said.append(event.message))
+    config = workbench.store.read_blob(repository_of(record), manifest_of(workbench, record).config.digest)
+    labels = json.loads(config)["config"]["Labels"]
+    assert (labels[CUDA], labels[CUDA_DRIVER]) == ("13.0", "13.0")
+    assert not [words for words in said if "no GPU" in words]
+    assert verify(record.image, workbench.facility, workbench.directory / "again").passed
+
+
+@pytest.mark.parametrize(
+    ("packages", "labels"),
+    [
+        ([], {}),
+        ([("nvidia-cuda-runtime-cu12", "12.8.90")], {CUDA: "12.8", CUDA_DRIVER: "12.0"}),
+        ([("nvidia-cuda-runtime", "13.1")], {CUDA: "13.1", CUDA_DRIVER: "13.0"}),
+        ([("nvidia-cuda-runtimes", "13.1"), ("nvidia-cublas", "13.1")], {}),
+    ],
+)
+def test_the_labels_of_a_runtime(packages: list[tuple[str, str]], labels: dict[str, str]) -> None:
+    locked = [LockedPackage(name, version, f"{name}.whl", "0" * 64) for name, version in packages]
+    assert runtime_labels(locked) == labels
 
 
 @pytest.mark.parametrize(
