@@ -19,8 +19,7 @@ from builder.build import build, dry_run
 from builder.cuda import CUDA, CUDA_DRIVER, runtime_labels
 from builder.facility import BaseChoice, BaseOffer, Bases
 from builder.layers.errors import LayerError
-from builder.locking.pylock import LockedPackage
-from builder.locking.pylock import UnfitError
+from builder.locking.pylock import LockedPackage, UnfitError
 from builder.package_pattern import PackagePattern
 from builder.record import read_lock, read_records
 from builder.repository.spec import Commit, RepoSpec
