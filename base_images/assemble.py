@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from base_images import image_files
 from base_images.definition import ASSEMBLY, Definition
 from base_images.extend import BASE_DIGEST, extend
-from base_images.identity import Storey, Workshop, base_repository, storeys
+from base_images.identity import Stage, Workshop, base_repository, stages_of
 from base_images.interpreter import take_interpreter
 from base_images.layering import layer_packages, small_layer
 from base_images.locking import locked_packages, stated_target
@@ -94,21 +94,21 @@ def build_base(
     newest. ``on_trial`` it gets only the one that never moves: the others are the caller's to set with
     :func:`accept_base`. Raises :class:`CasabinderError`.
     """
-    house = storeys(definition, workshop)
-    top = house[-1]
+    stages = stages_of(definition, workshop)
+    top = stages[-1]
     repository = base_repository(prefix, top.name)
     record = BaseRecord(top.name, f"{registry}/{repository}:{top.identity}", "", top.identity, cached=True)
-    there = None if refresh else _standing(house, store, prefix)
+    there = None if refresh else _standing(stages, store, prefix)
     if there is not None:
         return replace(record, digest=there.digest, accepted=((repository, there.digest, CHANNEL),))
-    _check_locks(house)
-    yard = _Yard(workshop, store, registry, prefix, refresh, say, [])
-    base = yard.raised(house)
+    _check_locks(stages)
+    maker = _Maker(workshop, store, registry, prefix, refresh, say, [])
+    base = maker.up_to(stages)
     layers = base.manifest.layers
     record = replace(
         record, digest=base.digest, cached=False, layers=len(layers), bytes=sum(one.size for one in layers)
     )
-    record = replace(record, accepted=tuple(yard.moving))
+    record = replace(record, accepted=tuple(maker.moving))
     if not on_trial:
         accept_base(record, store)
     return record
@@ -120,22 +120,22 @@ def accept_base(record: BaseRecord, store: Store) -> None:
         store.put_manifest(repository, tag, store.get_manifest(repository, digest))
 
 
-def _standing(house: Sequence[Storey], store: Store, prefix: str) -> Descriptor | None:
+def _standing(stages: Sequence[Stage], store: Store, prefix: str) -> Descriptor | None:
     """Return the topmost image if it is there and nothing below it was made anew since."""
-    images = [store.head_manifest(base_repository(prefix, storey.name), storey.identity) for storey in house]
-    for below, storey, image in zip(images, house[1:], images[1:], strict=False):
-        if below and image and not _is_on(store, base_repository(prefix, storey.name), storey, below.digest):
+    images = [store.head_manifest(base_repository(prefix, stage.name), stage.identity) for stage in stages]
+    for below, stage, image in zip(images, stages[1:], images[1:], strict=False):
+        if below and image and not _is_on(store, base_repository(prefix, stage.name), stage, below.digest):
             return None
     return images[-1]
 
 
-def _is_on(store: Store, repository: str, storey: Storey, below: str) -> bool:
-    return store.get_manifest(repository, storey.identity).annotations.get(BASE_DIGEST) == below
+def _is_on(store: Store, repository: str, stage: Stage, below: str) -> bool:
+    return store.get_manifest(repository, stage.identity).annotations.get(BASE_DIGEST) == below
 
 
-def _check_locks(house: Sequence[Storey]) -> None:
-    for storey in house:
-        definition, addition = storey.definition, storey.addition
+def _check_locks(stages: Sequence[Stage]) -> None:
+    for stage in stages:
+        definition, addition = stage.definition, stage.addition
         asked = addition.requirements if addition else definition.requirements
         files = addition.lock_files if addition else {name: definition.lock_file(name) for name in asked}
         command = addition.lock_command if addition else f"casabinder base lock {definition.name}"
@@ -145,8 +145,8 @@ def _check_locks(house: Sequence[Storey]) -> None:
 
 
 @dataclass(frozen=True)
-class _Yard:
-    """Where the images of a base are made, and how."""
+class _Maker:
+    """Makes the stages of a base, where they are not there."""
 
     workshop: Workshop
     store: Store
@@ -157,27 +157,27 @@ class _Yard:
     moving: list[tuple[str, str, str]]
     """Repository, digest and tag of what is to be set when all are made."""
 
-    def raised(self, house: Sequence[Storey]) -> Base:
-        """Return the topmost image of ``house``, after making those that are not there, the lowest first."""
-        storey, store = house[-1], self.store
-        repository, tag = base_repository(self.prefix, storey.name), storey.identity
-        below = self.raised(house[:-1]) if len(house) > 1 else None
+    def up_to(self, stages: Sequence[Stage]) -> Base:
+        """Return the topmost image of ``stages``, after making those that are not there, the lowest first."""
+        stage, store = stages[-1], self.store
+        repository, tag = base_repository(self.prefix, stage.name), stage.identity
+        below = self.up_to(stages[:-1]) if len(stages) > 1 else None
         there = not self.refresh and store.head_manifest(repository, tag) is not None
-        if not there or (below is not None and not _is_on(store, repository, storey, below.digest)):
-            image = self._made(storey, below, repository)
-            self.moving.append((repository, image.digest, storey.identity))
-            if storey.final:
+        if not there or (below is not None and not _is_on(store, repository, stage, below.digest)):
+            image = self._made(stage, below, repository)
+            self.moving.append((repository, image.digest, stage.identity))
+            if stage.final:
                 self.moving.append((repository, image.digest, CHANNEL))
-            tag = f"{storey.identity}-{image.digest[7:15]}"
+            tag = f"{stage.identity}-{image.digest[7:15]}"
             put_image(store, repository, image, (tag,))
         return load_base(store, self.registry, repository, tag, self.workshop.cache)
 
-    def _made(self, storey: Storey, below: Base | None, repository: str) -> Image:
-        if below is not None and storey.addition is not None:
-            return extend(below, storey.addition, self.workshop, self.store, repository, self.say)
+    def _made(self, stage: Stage, below: Base | None, repository: str) -> Image:
+        if below is not None and stage.addition is not None:
+            return extend(below, stage.addition, self.workshop, self.store, repository, self.say)
         with ExitStack() as stores:
-            begun = _begin(storey.definition, self.workshop, stores, refresh=self.refresh, say=self.say)
-            return _build(storey.definition, self.workshop, self.store, repository, begun, self.say)
+            begun = _begin(stage.definition, self.workshop, stores, refresh=self.refresh, say=self.say)
+            return _build(stage.definition, self.workshop, self.store, repository, begun, self.say)
 
 
 def _build(

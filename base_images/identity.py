@@ -51,7 +51,7 @@ class Workshop:
 
 
 @dataclass(frozen=True)
-class Storey:
+class Stage:
     """One of the images that a base consists of, each built on the one below: its name, its tag, and what it adds.
 
     The lowest is made of a ``definition`` alone and has no ``addition``. ``final`` says that nothing of the site's
@@ -69,23 +69,23 @@ class Storey:
         return self.definition.name
 
 
-def storeys(definition: Definition, workshop: Workshop) -> tuple[Storey, ...]:
+def stages_of(definition: Definition, workshop: Workshop) -> tuple[Stage, ...]:
     """Return the images that the base of ``definition`` consists of, bottom first; no network is touched."""
     additions = workshop.additions
     lowest = definition.root
-    found = [Storey(lowest, lowest.identity(*_inputs(workshop)), final=not additions)]
+    found = [Stage(lowest, lowest.identity(*_inputs(workshop)), final=not additions)]
     for extending in definition.chain[1:]:
         identity = extending.identity(found[-1].identity)
-        found.append(Storey(extending, identity, addition_of(extending), final=not additions))
+        found.append(Stage(extending, identity, addition_of(extending), final=not additions))
     if additions:
         addition = additions.on(definition)
-        found.append(Storey(definition, _identity_with(addition, found[-1].identity), addition))
+        found.append(Stage(definition, _identity_with(addition, found[-1].identity), addition))
     return tuple(found)
 
 
 def base_identity(definition: Definition, workshop: Workshop) -> str:
     """Return the tag of the base that ``definition`` makes here and now; no network is touched."""
-    return storeys(definition, workshop)[-1].identity
+    return stages_of(definition, workshop)[-1].identity
 
 
 def _inputs(workshop: Workshop) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import pytest
 
 from base_images.assemble import build_base
 from base_images.definition import Definition, load_definition
-from base_images.identity import base_identity, storeys
+from base_images.identity import base_identity, stages_of
 from base_images.locking import lock_base
 from builder.base import Base, load_base
 from builder.build import build
@@ -145,12 +145,12 @@ def test_a_base_that_adds_nothing(definition: Definition, index: Index, tmp_path
 
 def test_the_identity_follows_what_is_below(wider: Definition, index: Index, tmp_path: Path) -> None:
     surroundings = workshop(tmp_path / "cache", index)
-    names = [storey.identity for storey in storeys(wider, surroundings)]
+    names = [stage.identity for stage in stages_of(wider, surroundings)]
     assert names[-1] == base_identity(wider, surroundings)
     document = tmp_path / "catalogue" / "small" / "base.yaml"
     document.write_text(document.read_text().replace('EXTRA: "1"', 'EXTRA: "9"'))
     again = load_definition("wider", [tmp_path / "catalogue"])
-    assert not set(names) & {storey.identity for storey in storeys(again, surroundings)}
+    assert not set(names) & {stage.identity for stage in stages_of(again, surroundings)}
 
 
 def test_it_moves_onto_a_base_that_was_made_anew(
