@@ -68,13 +68,14 @@ class BaseStatus:
 
     def to_text(self) -> str:
         """Return it as people read it."""
-        made = f"{self.made}, {self.days} days ago" if self.made else self._unknown("made")
+        made = f"{self.made}, {_ago(self.days)}" if self.made else self._unknown("made")
         lines = [f"{self.name}  {self.image}", f"  made              {made}"]
         if self.debian is None:
             lines.append(f"  Debian            {self._unknown('debian')}")
         else:
             security = sum(one.security for one in self.debian)
-            lines.append(f"  Debian            {len(self.debian)} newer, {security} of them security updates")
+            some = f"{len(self.debian)} newer, {security} of them security updates"
+            lines.append(f"  Debian            {some if self.debian else 'nothing newer'}")
             lines += [
                 f"    {one.name} {one.version} -> {one.newest}{'  security' if one.security else ''}"
                 for one in sorted(self.debian, key=lambda one: (not one.security, one.name))
@@ -137,6 +138,10 @@ def made_on(base: Base, workshop: Workshop) -> str:
     """Return the day a base was released, else the day its Debian was fetched, as far as this machine knows it."""
     stated = [one.annotations.get(CREATED_ANNOTATION, "") for one in base.store.referrers(base.repository, base.digest)]
     return max(stated, default="")[:10] or fetched_on(workshop.cache / "rootfs", base.manifest.layers[0].digest)
+
+
+def _ago(days: int | None) -> str:
+    return {0: "today", 1: "yesterday"}.get(days or 0, f"{days} days ago")
 
 
 def utc_today() -> date:

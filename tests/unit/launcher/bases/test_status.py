@@ -107,6 +107,11 @@ def test_the_day_debian_was_fetched(workbench: Workbench) -> None:
 def test_nothing_newer_is_not_stale(workbench: Workbench) -> None:
     fresh = replace(status(workbench), debian=(), python=())
     assert not fresh.stale
+    assert "Debian            nothing newer\n" in fresh.to_text()
+    assert [replace(fresh, made="2026-01-31", days=days).to_text().split()[4] for days in (0, 1)] == [
+        "today",
+        "yesterday",
+    ]
     assert replace(fresh, vulnerabilities=None, not_known={"vulnerabilities": "the network is gone"}).stale
 
 
