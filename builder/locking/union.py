@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,29 +96,29 @@ class Resolver:
         own = [package.locked for package in base.inventory.analysis.packages if package.url]
         versions = {package.name: package.version for package in own}
         newer = _may_be_newer(wishes, versions) if wishes.before else set()
-        user, asked = _text([*lines, *direct]), list(base.inventory.analysis.requirements)
+        user, asked = _text([*lines, *direct]), base.inventory.analysis.requirements
         preferences = write_pylock(own, base.inventory.target) if own else ""
         with ExitStack() as stack:
             links = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="casabinder-links-")))
+
+            def answer(requirements: Sequence[str]) -> str:
+                return resolve(
+                    [("user.in", user), ("base.in", _text(requirements))],
+                    base.inventory.target,
+                    self.index,
+                    constraints=_text(limits),
+                    preferences=preferences,
+                    links=links,
+                    before=wishes.before,
+                    undating=sorted(newer),
+                )
+
             for _ in range(_MOST_MADE + _MOST_PASSES):
                 try:
-                    text = resolve(
-                        [("user.in", user), ("base.in", _text(asked))],
-                        base.inventory.target,
-                        self.index,
-                        constraints=_text(limits),
-                        preferences=preferences,
-                        links=links,
-                        before=wishes.before,
-                        undating=sorted(newer),
-                    )
+                    text = _first_answer(answer, [asked, _without_optional(asked, base)])
                 except RefusedError as refused:
-                    if self._make(refused, made, wishes, base, links):
-                        continue
-                    needed = _without_optional(asked, base)
-                    if needed == asked:
+                    if not self._make(refused, made, wishes, base, links):
                         raise _explained(refused, wishes, base) from refused
-                    asked = needed
                     continue
                 packages = read_pylock(text, base.inventory.target, wishes.file or "the answer", made=made)
                 changed = {p.name for p in packages if p.name in newer and p.version != versions[p.name]}
@@ -176,10 +176,20 @@ def _lines(wishes: Wishes, base: Base) -> list[str]:
     return lines
 
 
-def _without_optional(requirements: list[str], base: Base) -> list[str]:
+def _first_answer(answer: Callable[[Sequence[str]], str], questions: Sequence[Sequence[str]]) -> str:
+    """Return the first of the answers that is not a refusal, else raise the last question's."""
+    *others, last = questions
+    for question in others:
+        if question != last:
+            with suppress(RefusedError):
+                return answer(question)
+    return answer(last)
+
+
+def _without_optional(requirements: Sequence[str], base: Base) -> tuple[str, ...]:
     """Return the base's requirements without those that give way to a repository's."""
     optional = set(base.inventory.optional)
-    return [line for line in requirements if canonicalize_name(Requirement(line).name) not in optional]
+    return tuple(line for line in requirements if canonicalize_name(Requirement(line).name) not in optional)
 
 
 def _may_be_newer(wishes: Wishes, versions: dict[str, str]) -> set[str]:
