@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from builder.locking.closure import admits
@@ -115,7 +116,7 @@ class Resolver:
 
             for _ in range(_MOST_MADE + _MOST_PASSES):
                 try:
-                    text = _first_answer(answer, [asked, _without_optional(asked, base)])
+                    text = _first_answer(answer, [_not_older(asked, base), _without_optional(asked, base)])
                 except RefusedError as refused:
                     if not self._make(refused, made, wishes, base, links):
                         raise _explained(refused, wishes, base) from refused
@@ -184,6 +185,19 @@ def _first_answer(answer: Callable[[Sequence[str]], str], questions: Sequence[Se
             with suppress(RefusedError):
                 return answer(question)
     return answer(last)
+
+
+def _not_older(requirements: Sequence[str], base: Base) -> tuple[str, ...]:
+    """Return the base's requirements such that what is optional does not become older than it is."""
+    there, lines = base.inventory.analysis.by_name, []
+    for line in requirements:
+        requirement = Requirement(line)
+        package = there.get(canonicalize_name(requirement.name))
+        if package is not None and package.name in base.inventory.optional:
+            requirement.specifier &= SpecifierSet(f">={package.version}")
+            line = str(requirement)
+        lines.append(line)
+    return tuple(lines)
 
 
 def _without_optional(requirements: Sequence[str], base: Base) -> tuple[str, ...]:

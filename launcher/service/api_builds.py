@@ -256,10 +256,16 @@ class BasesHandler(ApiHandler):
         context = self.services.context
         default = context.site.base
         names = sorted(catalogue(context.catalogues), key=lambda name: (name != default, name))
-        found = [context.definition(name).document for name in names]
-        texts = ("name", "title", "description", "python")
+        found = [context.definition(name) for name in names]
         return [
-            BaseDocument(**{key: getattr(base, key) for key in texts}, default=base.name == default) for base in found
+            BaseDocument(
+                name=base.name,
+                title=base.document.title,
+                description=base.document.description,
+                python=base.python,
+                default=base.name == default,
+            )
+            for base in found
         ]
 
 

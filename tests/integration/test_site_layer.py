@@ -73,8 +73,8 @@ def test_clients_read_what_the_site_adds(
     data = tmp_path / "data"
     data.mkdir()
     (data / "events.txt").write_text("events\n")
-    for directory in (data, *data.parents[:3]):
-        directory.chmod(0o755)
+    for directory in (data, *(path for path in data.parents if path.stat().st_mode & 0o777 == 0o700)):
+        directory.chmod(0o755)  # for the user of the server
     ca, _, _ = host_certificate(tmp_path / "certificates")
     with running_xrootd(data) as origin, running_xcache() as (xcache, kept):
         file = tmp_path / "site.yaml"

@@ -67,14 +67,14 @@ CASES = (
         "uv-lock-of-a-package",
         {
             "pyproject.toml": _MASSES
-            + '\n[project.optional-dependencies]\nlhe = ["pylhe"]\n\n[dependency-groups]\ndev = ["tabulate"]\n\n'
+            + '\n[project.optional-dependencies]\nlhe = ["pylhe"]\n\n[dependency-groups]\ndev = ["cowsay"]\n\n'
             '[build-system]\nrequires = ["uv_build"]\nbuild-backend = "uv_build"\n',
             "casabinder.yaml": "extras: [lhe]\ngroups: []\n",
             "src/masses/__init__.py": "import particle\n",
         },
         locked=("uv.lock",),
         imports=("masses", "particle", "pylhe"),
-        versions={"masses": "0.1.0", "tabulate": ""},
+        versions={"masses": "0.1.0", "cowsay": ""},
     ),
     Case(
         "uv-lock-replaces",

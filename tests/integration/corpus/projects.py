@@ -78,13 +78,13 @@ CASES = (
         {
             "pyproject.toml": '[tool.poetry]\nname = "unfolding"\nversion = "0.2.0"\ndescription = ""\nauthors = []\n\n'
             '[tool.poetry.dependencies]\npython = "^3.11"\nparticle = "^1.0"\n'
-            'tabulate = {version = "*", optional = true}\n\n'
-            '[tool.poetry.extras]\ntables = ["tabulate"]\n\n'
+            'cowsay = {version = "*", optional = true}\n\n'
+            '[tool.poetry.extras]\nanimals = ["cowsay"]\n\n'
             '[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n',
             "unfolding/__init__.py": "",
         },
         imports=("unfolding", "particle"),
-        versions={"unfolding": "0.2.0", "tabulate": ""},
+        versions={"unfolding": "0.2.0", "cowsay": ""},
     ),
     Case(
         "requires-older-python",

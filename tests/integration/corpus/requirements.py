@@ -72,7 +72,6 @@ CASES = (
         "agc-latest",
         {"binder/requirements.txt": "cabinetry>=0.6.0\nscikit-learn>=1.0\ncoffea>=2024.9.0\nservicex>=3.0.0\n"},
         imports=("cabinetry", "sklearn", "servicex", "coffea.nanoevents"),
-        replaced=("multidict",),
     ),
     Case(  # iris-hep/analysis-grand-challenge, docs/event-plotting; coffea of then takes pkg_resources for granted
         "agc-event-plotting",

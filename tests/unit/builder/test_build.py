@@ -288,6 +288,11 @@ def test_what_is_optional_in_a_base_gives_way(workbench: Workbench) -> None:
     record = build(spec, lenient, workbench.facility, lambda event: notes.append(event.message))
     assert record.packages["replaced"] == 1
     assert "client of the base tiny is removed: client 1.0 requires middle<2, and middle 2.0 is there" in notes
+    # that there is an old one which goes with anything is no reason to take it
+    workbench.index.wheels.append(built_wheel("client", "0.1"))
+    commit_files(workbench.repository, {"requirements.txt": "middle>=2\nextra\n"})
+    record = build(spec, lenient, workbench.facility)
+    assert 'name = "client"' not in read_lock(workbench.store, repository_of(record), record.digest)
     assert verify(record.image, workbench.facility, workbench.directory / "again").passed
 
 

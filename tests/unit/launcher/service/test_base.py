@@ -111,6 +111,14 @@ def test_methods(browser: httpx.Client) -> None:
     assert head.headers["Content-Length"] == get.headers["Content-Length"]
 
 
+def test_bases_are_listed_with_the_python_of_what_they_extend(browser: httpx.Client) -> None:
+    answer = browser.get("/api/bases")
+    assert answer.status_code == 200
+    listed = {base["name"]: base["python"] for base in answer.json()}
+    assert next(iter(listed)) == "coffea-py313"
+    assert listed["coffea-cuda-py313"] == "3.13"
+
+
 def test_a_page_gives_a_visitor_cookies_that_no_notebook_server_gets(app: RunningApp, browser: httpx.Client) -> None:
     """The session goes to /api and /build alone; what goes everywhere opens nothing."""
     stated = browser.get("/").headers.get_list("Set-Cookie")
