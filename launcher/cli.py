@@ -424,9 +424,9 @@ def _rebase() -> Command:
 
 def _upkeep(name: str) -> Callable[[], Command]:
     def load() -> Command:
-        from launcher import base_upkeep_commands
+        from launcher.bases import upkeep_commands
 
-        return getattr(base_upkeep_commands, name)  # type: ignore[no-any-return]
+        return getattr(upkeep_commands, name)  # type: ignore[no-any-return]
 
     return load
 

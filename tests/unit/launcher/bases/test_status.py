@@ -14,8 +14,8 @@ from base_images.identity import Workshop
 from builder.attachments.attach import CREATED_ANNOTATION, attach, document
 from builder.facility import BaseChoice, Bases
 from builder.locking.resolver import PackageIndex
-from launcher.base_upkeep_commands import base_statuses
 from launcher.bases.status import BaseStatus, base_status
+from launcher.bases.upkeep_commands import base_statuses
 from launcher.bases.vulnerabilities import Vulnerability
 from launcher.cli import _parser
 from registry_sync.errors import CasabinderError

@@ -11,7 +11,7 @@ import pytest
 from base_images.definition import read_definition
 from base_images.identity import Workshop
 from builder.locking.resolver import PackageIndex
-from launcher.base_upkeep_commands import lock_bases
+from launcher.bases.upkeep_commands import lock_bases
 from launcher.cli import _parser
 from registry_sync.errors import CasabinderError
 from tests.testbed.packages import built_wheel
