@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from base_images import image_files
 from base_images.definition import ASSEMBLY, Definition
-from base_images.extend import BASE_DIGEST, extend
+from base_images.extend import extend
 from base_images.identity import Stage, Workshop, base_repository, stages_of
 from base_images.interpreter import take_interpreter
 from base_images.layering import layer_packages, small_layer
@@ -29,6 +29,7 @@ from base_images.locking import locked_packages, stated_target
 from base_images.rootfs import build_rootfs
 from base_images.runtime_wheel import build_runtime_wheel
 from base_images.starting_image import read_start
+from builder.assemble import BASE_DIGEST
 from builder.base import Base, InstalledEnvironment, Inventory, attach_inventory, load_base
 from builder.image import Image, ImageSettings, Parent, make_image
 from builder.layers.bytecode import Interpreter
@@ -106,9 +107,13 @@ def build_base(
     base = maker.up_to(stages)
     layers = base.manifest.layers
     record = replace(
-        record, digest=base.digest, cached=False, layers=len(layers), bytes=sum(one.size for one in layers)
+        record,
+        digest=base.digest,
+        cached=False,
+        layers=len(layers),
+        bytes=sum(layer.size for layer in layers),
+        accepted=tuple(maker.moving),
     )
-    record = replace(record, accepted=tuple(maker.moving))
     if not on_trial:
         accept_base(record, store)
     return record

@@ -17,6 +17,7 @@ from base_images import image_files
 from base_images.definition import ASSEMBLY
 from base_images.layering import LayeredPackages, layer_packages, small_layer
 from base_images.locking import locked_packages
+from builder.assemble import BASE_DIGEST
 from builder.base import InstalledEnvironment, attach_inventory
 from builder.image import Image, ImageSettings, Parent, make_image
 from builder.layers.wheel import InstallTarget
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from builder.base import Base
     from registry_sync.store import Store
 
-BASE_DIGEST = "org.opencontainers.image.base.digest"
 BUDGETS = {"server": 4, "analysis": 16}
 """How many layers the packages that are added to an environment may have."""
 

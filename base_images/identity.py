@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from base_images import image_files
@@ -49,6 +50,13 @@ class Workshop:
 
         return LayerCache(self.cache / "layers")
 
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """What goes into every base besides its definition: the runtime package, casabinder's own files, bytecode."""
+        runtime, _ = build_runtime_wheel(self.cache / "wheels")
+        own = sha256_digest(canonical_json([describe(entry) for entry in image_files.own_entries()]))
+        return runtime.sha256, own, bytecode_identity("")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -73,7 +81,7 @@ def stages_of(definition: Definition, workshop: Workshop) -> tuple[Stage, ...]:
     """Return the images that the base of ``definition`` consists of, bottom first; no network is touched."""
     additions = workshop.additions
     lowest = definition.root
-    found = [Stage(lowest, lowest.identity(*_inputs(workshop)), final=not additions)]
+    found = [Stage(lowest, lowest.identity(*workshop.inputs), final=not additions)]
     for extending in definition.chain[1:]:
         identity = extending.identity(found[-1].identity)
         found.append(Stage(extending, identity, addition_of(extending), final=not additions))
@@ -86,12 +94,6 @@ def stages_of(definition: Definition, workshop: Workshop) -> tuple[Stage, ...]:
 def base_identity(definition: Definition, workshop: Workshop) -> str:
     """Return the tag of the base that ``definition`` makes here and now; no network is touched."""
     return stages_of(definition, workshop)[-1].identity
-
-
-def _inputs(workshop: Workshop) -> tuple[str, ...]:
-    runtime, _ = build_runtime_wheel(workshop.cache / "wheels")
-    own = sha256_digest(canonical_json([describe(entry) for entry in image_files.own_entries()]))
-    return runtime.sha256, own, bytecode_identity("")
 
 
 def _identity_with(addition: Addition, below: str) -> str:

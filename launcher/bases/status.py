@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from packaging.version import Version
 
+from base_images.definition import ENVIRONMENTS
 from base_images.rootfs import fetched_on
 from builder.attachments.attach import CREATED_ANNOTATION
 from launcher.bases.debian import DebianUpdate, debian_updates
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from builder.base import Base
     from builder.locking.pylock import LockedPackage
 
-ENVIRONMENTS = ("server", "analysis")
 _T = TypeVar("_T")
 _SILENT = "the package index does not tell"
 

@@ -51,6 +51,21 @@ def manifest_of(workbench: Workbench, record: ImageRecord) -> Manifest:
     return workbench.store.get_manifest(repository, record.digest)
 
 
+def labelled_base(workbench: Workbench, cuda: str, requirements: tuple[str, ...]) -> BaseChoice:
+    """Return a base of the same packages whose label states a version of CUDA, or nothing."""
+    repository = "fac/bases/labelled"
+    tiny_base(
+        workbench.store,
+        IN_BASE,
+        workbench.directory / "labelled",
+        requirements=requirements,
+        repository=repository,
+        index_url=workbench.index.url,
+        labels={CUDA: cuda} if cuda else {},
+    )
+    return BaseChoice("registry.test", repository, "current")
+
+
 def layers_of(workbench: Workbench, record: ImageRecord) -> list[dict[str, Found]]:
     repository = repository_of(record)
     return [
@@ -420,18 +435,10 @@ def test_packages_for_another_cuda_than_the_bases_are_spoken_of(
     workbench: Workbench, version: str, sentence: str
 ) -> None:
     workbench.index.wheels.append(built_wheel("cupy-cuda12x", "13.0"))
-    tiny_base(
-        workbench.store,
-        IN_BASE,
-        workbench.directory / "labelled",
-        requirements=("core", "plots"),
-        repository="fac/bases/labelled",
-        index_url=workbench.index.url,
-        labels={"org.casabinder.cuda": version} if version else {},
-    )
+    labelled = labelled_base(workbench, version, requirements=("core", "plots"))
     commit_files(workbench.repository, {"requirements.txt": "cupy-cuda12x\n"})
     said: list[str] = []
-    bases = Bases.only(BaseChoice("registry.test", "fac/bases/labelled", "current"))
+    bases = Bases.only(labelled)
     build(RepoSpec(str(workbench.repository)), bases, workbench.facility, lambda event: said.append(event.message))
     told = [words for words in said if words.startswith("requirements.txt, line 1 asks for cupy-cuda12x, ")]
     assert told == ([f"requirements.txt, line 1 asks for cupy-cuda12x, {sentence}"] if sentence else [])
@@ -442,17 +449,8 @@ def test_packages_for_another_cuda_than_the_bases_are_spoken_of(
 )
 def test_a_base_that_packages_lead_to_and_do_not_go_with(workbench: Workbench, requires: str, taken: str) -> None:
     workbench.index.wheels.append(built_wheel("cupy-cuda12x", "13.0", requires=[requires]))
-    tiny_base(
-        workbench.store,
-        IN_BASE,
-        workbench.directory / "labelled",
-        requirements=("core==2.0", "plots"),
-        repository="fac/bases/labelled",
-        index_url=workbench.index.url,
-        labels={"org.casabinder.cuda": "12.9"},
-    )
+    labelled = labelled_base(workbench, "12.9", requirements=("core==2.0", "plots"))
     commit_files(workbench.repository, {"requirements.txt": "cupy-cuda12x\n"})
-    labelled = BaseChoice("registry.test", "fac/bases/labelled", "current")
     bases = Bases((BaseOffer("tiny", "3.13", workbench.choice), BaseOffer("labelled", "3.13", labelled, cuda="12.9")))
     said: list[str] = []
 
