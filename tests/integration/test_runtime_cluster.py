@@ -150,33 +150,37 @@ def test_a_cluster_can_be_scaled_and_adapted_within_its_limit_and_outlives_its_h
 
 
 def test_a_separate_cluster_has_a_scheduler_and_workers_of_its_own(server: NotebookServer, directory: Path) -> None:
+    [session_directory] = (directory / "secrets").iterdir()
     with server.kernel() as kernel:
         said = kernel.run(
+            "from pathlib import Path\n"
             "from casabinder_runtime import FacilityCluster\n"
+            "from casabinder_runtime.session_directory import read_status\n"
             "from distributed import Client\n"
             "import helper\n"
             "shared, own = FacilityCluster(), FacilityCluster(separate=True, n_workers=1)\n"
             "own.wait_for_workers(1, timeout=60)\n"
             "client = own.get_client()\n"
             "print(shared.scheduler_address == own.scheduler_address, len(shared.workers), len(own.workers))\n"
+            f"most = lambda: read_status(Path({str(session_directory)!r})).maximum\n"
+            "print(most())\n"
             "with Client(own) as other, Client(own.scheduler_address) as third:\n"
             "    print(*(one.submit(helper.tenfold, 4, pure=False).result() for one in (client, other, third)))"
         )
-        assert (said.error, said.stdout) == ("", "False 2 1\n40 40 40\n")
+        assert (said.error, said.stdout) == ("", "False 2 1\n2\n40 40 40\n")
         for wish, most in (("own.scale(2)", 1), ("shared.scale(3)", 2)):
             assert kernel.run(wish).error.startswith(f"PoolError: this session may have at most {most} workers")
         said = kernel.run("FacilityCluster(separate=True, n_workers=1)")
         assert "at most 3 workers in all its clusters: 3 are taken, 1 more were asked for" in said.error
         said = kernel.run(
             "address = own.scheduler_address\n"
-            "client.close(); own.close(); print(own)\n"
+            "client.close(); own.close(); print(own, most())\n"
             "print(len(shared.workers), shared.get_client().submit(helper.tenfold, 5).result())\n"
             "try: Client(address, timeout=2)\n"
             "except Exception as error: print('nobody there')\n"
             "shared.disconnect()"
         )
-        assert (said.error, said.stdout) == ("", f"FacilityCluster({ENV_ID}, closed)\n2 50\nnobody there\n")
-    [session_directory] = (directory / "secrets").iterdir()
+        assert (said.error, said.stdout) == ("", f"FacilityCluster({ENV_ID}, closed) 3\n2 50\nnobody there\n")
     assert list((session_directory / "clusters").iterdir()) == []
 
 

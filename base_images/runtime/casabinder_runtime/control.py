@@ -135,7 +135,7 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
 
     async def state(self) -> ClusterState:
         """Return how many workers run and how many were asked for."""
-        self._publish()
+        self.publish()
         return {
             "pool": self._pool.kind,
             "running": len(self._scheduler.workers),
@@ -148,11 +148,11 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:  # noqa: ARG002
         """Called by the scheduler for each worker that joins."""
-        self._publish()
+        self.publish()
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:  # noqa: ARG002
         """Called by the scheduler for each worker that leaves."""
-        self._publish()
+        self.publish()
 
     def add_client(self, scheduler: Scheduler, client: str) -> None:  # noqa: ARG002
         """Called by the scheduler for each client that connects: somebody begins to work."""
@@ -162,22 +162,8 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
         """Called by the scheduler when tasks arrive."""
         self._idle.ask_again()
 
-    def _stop_adaptive(self) -> None:
-        if self._adaptive is not None:
-            self._adaptive.stop()
-            self._adaptive = None
-
-    def _announce(self, kind: str, message: str) -> Notice:
-        notice = Notice(kind, message)
-        logger.info("%s", message)
-        self._scheduler.log_event(TOPIC, notice.event())
-        return notice
-
-    def _look(self) -> None:
-        self._idle.look(automatic=self._adaptive is not None)
-        self._publish()
-
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Write ``status.json`` if it does not say so already."""
         notes = self._pool.notes(self._cluster)
         events = list(self._scheduler.get_events(topic=TOPIC))[-LATEST:]
         status = SessionStatus(
@@ -195,3 +181,18 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
         if status != self._published:
             write_status(self._directory, status)
             self._published = status
+
+    def _stop_adaptive(self) -> None:
+        if self._adaptive is not None:
+            self._adaptive.stop()
+            self._adaptive = None
+
+    def _announce(self, kind: str, message: str) -> Notice:
+        notice = Notice(kind, message)
+        logger.info("%s", message)
+        self._scheduler.log_event(TOPIC, notice.event())
+        return notice
+
+    def _look(self) -> None:
+        self._idle.look(automatic=self._adaptive is not None)
+        self.publish()

@@ -139,6 +139,7 @@ class SeparateClusters:
         self._open[address] = _Cluster(cluster, control, directory, time.monotonic())
         scheduler.handlers["casabinder_state"] = self._heard(address, control)
         write_record(directory, record)
+        self._publish()
         logger.info("a separate scheduler is at %s", address)
         return asdict(record)
 
@@ -152,6 +153,7 @@ class SeparateClusters:
         closing.cluster.shutdown_on_close = False
         await closing.cluster.close()
         self._controls.remove(closing.control)
+        self._publish()
         await asyncio.to_thread(shutil.rmtree, closing.directory, ignore_errors=True)
 
     async def close(self) -> None:
@@ -161,6 +163,11 @@ class SeparateClusters:
 
     def _claimed(self, but: list[SessionControl]) -> int:
         return sum(control.claimed for control in self._controls if control not in but)
+
+    def _publish(self) -> None:
+        """Let the page and whoever scales know at once how many workers each cluster may have now."""
+        for control in self._controls:
+            control.publish()
 
     def _heard(self, address: str, control: SessionControl) -> Callable[[], Any]:
         async def state() -> ClusterState:

@@ -302,19 +302,22 @@ def test_one_server_too_many_is_refused_and_one_that_starts_can_be_stopped(
             assert caught.value.status == 429
             with pytest.raises(RefusedError, match="gives up to 2"):
                 await launches.start(job_of(record), record, replace(OPTIONS, cpus=64), VISITOR, Origin())
-            watched = asyncio.create_task(last_event(launches, first.id))
-            await asyncio.sleep(1)
-            await launches.stop(first.id, VISITOR)
-            assert (await watched).message == "the server was stopped while it started"
+            *said, last = [event async for event in stopped_when_something_happens(launches, first.id)]
+            assert said
+            assert last.message == "the server was stopped while it started"
             assert anonymous.containers() == []
             assert await launches.running() == 0
 
     asyncio.run(go())
 
 
-async def last_event(launches: Launches, launch_id: str) -> LaunchEvent:
-    *_, last = [event async for event in launches.events(launch_id, VISITOR)]
-    return last
+async def stopped_when_something_happens(launches: Launches, launch_id: str) -> AsyncIterator[LaunchEvent]:
+    stopping = None
+    async for event in launches.events(launch_id, VISITOR):
+        yield event
+        stopping = stopping or asyncio.create_task(launches.stop(launch_id, VISITOR))
+    assert stopping is not None
+    await stopping
 
 
 def test_who_logs_in_has_a_home_and_resumes_servers(login: RunningHub, context: Context, record: ImageRecord) -> None:
