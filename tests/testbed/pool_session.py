@@ -38,9 +38,10 @@ class Heard:
     def write(self, text): self.text += text; return self.stream.write(text)
     def flush(self): self.stream.flush()
 sys.stderr = Heard(sys.stderr)
-def hear(words, seconds=60):
+def hear(*words, seconds=60):
     end = time.time() + seconds
-    while words not in sys.stderr.text and time.time() < end: time.sleep(0.1)
+    def heard(): return any(all(word in line for word in words) for line in sys.stderr.text.splitlines())
+    while not heard() and time.time() < end: time.sleep(0.1)
 from casabinder_runtime import FacilityCluster
 cluster = FacilityCluster()
 client = cluster.get_client()
@@ -66,7 +67,8 @@ class PoolSession:
     def start(self, code: str) -> subprocess.Popen[str]:
         """Run Python code in the notebook's place.
 
-        ``cluster`` is its ``FacilityCluster``, ``client`` a client, and ``hear(words)`` waits until it was shown words.
+        ``cluster`` is its ``FacilityCluster``, ``client`` a client, and ``hear(*words)`` waits until it was shown a
+        line that has all the words.
         """
         record = read_record(self.directory)
         assert record is not None, self.log()
@@ -109,7 +111,7 @@ class PoolSession:
 
     def hear(self, words: str, seconds: float = 30.0) -> str:
         """Return what the notebook is shown, as soon as it has ``words`` in it."""
-        process = self.start(f"hear({words!r}, {seconds})\n")
+        process = self.start(f"hear({words!r}, seconds={seconds})\n")
         return process.communicate(timeout=seconds + START_SECONDS)[1]
 
     def log(self) -> str:

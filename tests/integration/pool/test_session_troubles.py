@@ -23,7 +23,7 @@ from tests.testbed.pool_session import JOIN_SECONDS, SECRETS, running_pool_sessi
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from builder.record import ImageRecord
@@ -62,17 +62,18 @@ LOOKING = {
 
 
 @contextmanager
-def analysis(session: PoolSession, *sentences: str, times: int = 1) -> Iterator[subprocess.Popen[str]]:
-    """Run an analysis, and in its middle what is in the block: its result must be right, and it must be told all, each
-    sentence so many ``times``."""
-    process = session.start(SLOW_SQUARES + "".join(f"hear({sentence!r})\n" for sentence in sentences))
+def analysis(session: PoolSession, *sentences: str, of: Iterable[str] = ("",)) -> Iterator[subprocess.Popen[str]]:
+    """Run an analysis, and in its middle what is in the block: its result must be right, and it must be told each
+    sentence once; once ``of`` each worker, if there are several, whom one line may name together."""
+    told = [(sentence, worker) for sentence in sentences for worker in of]
+    process = session.start(SLOW_SQUARES + "".join(f"hear({sentence!r}, {worker!r})\n" for sentence, worker in told))
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n", f"{process.communicate()}\n{session.log()}"
     yield process
     said, errors = process.communicate(timeout=150)
     assert (process.returncode, said) == (0, f"{SUM_OF_SQUARES}\n"), f"{errors}\n{session.log()}"
-    for sentence in sentences:
-        assert errors.count(sentence) == times, errors
+    for sentence, worker in told:
+        assert sum(sentence in line and worker in line for line in errors.splitlines()) == 1, errors
 
 
 def running_jobs(pool: RunningPool) -> list[tuple[str, str, dict[str, Any]]]:
@@ -144,7 +145,7 @@ def test_a_node_that_is_lost(session: PoolSession, session_pool: RunningPool) ->
     lost = {worker for worker, its_node, _ in running_jobs(session_pool) if its_node == node}
     number = int(node.removeprefix("node"))
     try:
-        with analysis(session, f"lost (its node {node} does not answer): ", times=len(lost)):
+        with analysis(session, f"lost (its node {node} does not answer): ", of=lost):
             session_pool.stop_node(number)
     finally:
         session_pool.start_node(number)
@@ -182,7 +183,7 @@ def test_a_disk_that_is_full(session: PoolSession, session_pool: RunningPool) ->
             f"[address] = [key for key, one in cluster.workers.items() if one['name'] == {worker!r}]\n"
             "try: client.submit(write, workers=[address]).result(timeout=60)\n"
             "except OSError as error: print(error)\n"
-            f"hear('the scratch disk of worker {worker} on', {KNOWABLE_SECONDS})\n"
+            f"hear('the scratch disk of worker {worker} on', seconds={KNOWABLE_SECONDS})\n"
         ).communicate(timeout=120)
     finally:
         session_pool.empty_disk(number)
