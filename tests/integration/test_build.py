@@ -167,9 +167,9 @@ def test_copied_with_skopeo_and_unpacked_with_umoci_there_is_one_mplhep(
     layout = tmp_path / "layout"
     copy = ["skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{by_digest(record)}", f"oci:{layout}:x"]
     subprocess.run(copy, check=True)
-    unpack = ["umoci", "unpack", "--rootless", "--image", f"{layout}:x", str(tmp_path / "bundle")]
+    unpack = ["umoci", "raw", "unpack", "--rootless", "--image", f"{layout}:x", str(tmp_path / "root")]
     subprocess.run(unpack, check=True, capture_output=True)
-    root = tmp_path / "bundle" / "rootfs"
+    root = tmp_path / "root"
     packages = root / PACKAGES
     assert [path.name for path in packages.glob("mplhep-*")] == ["mplhep-0.4.1.dist-info"]
     rows = (packages / "mplhep-0.4.1.dist-info" / "RECORD").read_text().splitlines()
