@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from registry_sync.client import RegistryClient
 from registry_sync.errors import CasabinderError
+from registry_sync.layer_stream import DAMAGED, OPAQUE, WHITEOUT, as_file, plain_tar
 from registry_sync.platform import image_manifest
 from registry_sync.reference import ImageReference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
-    from registry_sync.manifest import Manifest
+    from registry_sync.manifest import Descriptor, Manifest
     from registry_sync.store import Store
 
+_LARGEST = 2**24  # bytes of one of the files
 _FILES = ("etc/passwd", "etc/group", "etc/ssl/certs/ca-certificates.crt")
 
 
@@ -41,26 +42,36 @@ def read_start(text: str, ca_bundle: Path | None) -> Start:
     store = RegistryClient(reference.registry, ca_bundle=ca_bundle)
     manifest = image_manifest(store, reference.repository, reference.reference)
     config = json.loads(store.read_blob(reference.repository, manifest.config.digest))
-    texts = dict.fromkeys(_FILES, "")
-    for layer in manifest.layers:
-        texts.update(_find(store, reference.repository, layer.digest))
+    texts = read_texts(store, reference.repository, manifest.layers)
     return Start(store, reference.repository, manifest, config, texts)
 
 
-def _find(store: Store, repository: str, digest: str) -> dict[str, str]:
-    found = {}
-    with tempfile.TemporaryFile() as file:
-        with store.open_blob(repository, digest) as chunks:
-            for chunk in chunks:
-                file.write(chunk)
-        file.seek(0)
-        try:
-            with tarfile.open(fileobj=file, mode="r:*") as tar:
-                for member in tar:
-                    name = member.name.removeprefix("./")
-                    content = tar.extractfile(member) if name in _FILES and member.isfile() else None
-                    if content is not None:
-                        found[name] = content.read().decode("utf-8", "replace")
-        except tarfile.TarError as error:
-            raise CasabinderError(f"the layer {digest} of {repository} is not a tar that can be read here") from error
-    return found
+def read_texts(store: Store, repository: str, layers: Sequence[Descriptor]) -> dict[str, str]:
+    """Return the text of each of the three files as the layers leave it, in UTF-8; an empty one if it is not there."""
+    texts = dict.fromkeys(_FILES, "")
+    for layer in layers:
+        with store.open_blob(repository, layer.digest) as chunks:
+            plain = plain_tar(layer.media_type, as_file(chunks))
+            try:
+                with tarfile.open(fileobj=plain, mode="r|") as tar:
+                    texts |= _changes(tar)
+            except DAMAGED as error:
+                raise CasabinderError(f"the layer {layer.digest} of {repository} can't be read: {error}") from error
+    return texts
+
+
+def _changes(tar: tarfile.TarFile) -> dict[str, str]:
+    """Return what a layer makes of the files: what it adds counts, also where it takes the directory's others away."""
+    added, removed = {}, set()
+    for member in tar:
+        directory, _, name = member.name.removeprefix("./").rpartition("/")
+        path = f"{directory}/{name}"
+        if name == OPAQUE:
+            removed |= {file for file in _FILES if file.startswith(f"{directory}/")}
+        elif name.startswith(WHITEOUT):
+            gone = f"{directory}/{name.removeprefix(WHITEOUT)}"
+            removed |= {file for file in _FILES if f"{file}/".startswith(f"{gone}/")}
+        elif path in _FILES:
+            content = tar.extractfile(member) if member.isfile() else None
+            added[path] = content.read(_LARGEST).decode("utf-8", "replace") if content is not None else ""
+    return dict.fromkeys(removed, "") | added

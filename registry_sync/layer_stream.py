@@ -12,6 +12,8 @@ import zstandard
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
+"""What the name of a member begins with that removes another, and of one that removes its directory's content."""
 _PIECE = 2**20
 DAMAGED = (tarfile.TarError, EOFError, zstandard.ZstdError, gzip.BadGzipFile)
 """What reading a layer raises that is damaged, or none."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from registry_sync.errors import CasabinderError, DigestMismatchError
-from registry_sync.layer_stream import DAMAGED, as_file, plain_tar
+from registry_sync.layer_stream import DAMAGED, OPAQUE, WHITEOUT, as_file, plain_tar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +45,7 @@ APPTAINER = {
 }
 """What Apptainer adds to an image that it unpacks itself: HTCondor runs no job in one that fails ``apptainer test``."""
 
-_WHITEOUT, _OPAQUE, _AUFS = ".wh.", ".wh..wh..opq", ".wh..wh."
+_AUFS = ".wh..wh."
 _MOST_LINKS = 40  # that lead to one place, as Linux has it
 _MODE = 0o1777  # what of a mode is kept: not the bits by which a program becomes another user
 _PIECE = 2**20
@@ -121,13 +121,13 @@ class Root:
                 self._modes[self._root] = (member.mode & _MODE, member.mtime)
                 continue
             parent, name = self._directory(parts[:-1]), parts[-1]
-            if name == _OPAQUE:
+            if name == OPAQUE:
                 for child in list(parent.iterdir()):
                     self._clear(child, added)
             elif name.startswith(_AUFS):
                 continue
-            elif name.startswith(_WHITEOUT):
-                self._clear(parent / _parts(name.removeprefix(_WHITEOUT))[-1], added)
+            elif name.startswith(WHITEOUT):
+                self._clear(parent / _parts(name.removeprefix(WHITEOUT))[-1], added)
             else:
                 self._add(tar, member, parent / name)
                 added.add(parent / name)
