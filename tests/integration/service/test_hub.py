@@ -344,6 +344,11 @@ def test_who_logs_in_has_a_home_and_resumes_servers(login: RunningHub, context: 
             inside(container, "test", "-e", "/srv/repo/mine")
             check_people(login, last.url)
 
+            await launches.stop(started.id, ANN)
+            same, _ = await launch(launches, replace(record, ref="another-name-of-the-commit"), ANN)
+            assert same.id == started.id
+            inside(container, "test", "-e", "/srv/repo/mine")
+
             await launches.stop(started.id, ANN, remove_files=True)
             assert await launches.servers(ANN) == []
             assert login.containers() == []
