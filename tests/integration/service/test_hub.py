@@ -365,6 +365,43 @@ def test_who_logs_in_has_a_home_and_resumes_servers(login: RunningHub, context: 
     asyncio.run(go())
 
 
+def test_files_of_a_server_that_does_not_start_again_stay(
+    login: RunningHub, context: Context, record: ImageRecord, tmp_path: Path
+) -> None:
+    script = tmp_path / "start"
+
+    def change_its_start(container: str, content: str) -> None:
+        script.write_text(content, encoding="utf-8")
+        script.chmod(0o755)
+        docker("cp", str(script), f"{container}:/srv/repo/start")
+
+    async def go() -> None:
+        async with open_launches(login, context) as launches:
+            started, events = await launch(launches, record, ANN)
+            assert events[-1].kind == "ready", (events, login.log())
+            (container,) = login.containers()
+            inside(container, "touch", "/srv/repo/mine")
+            await launches.stop(started.id, ANN)
+
+            change_its_start(container, "#!/bin/sh\nexit 3\n")
+            await launches.resume(started.id, ANN)
+            *_, last = [event async for event in launches.events(started.id, ANN)]
+            assert (last.kind, "ended with status 3" in last.message) == ("failed", True)
+            await launches.stop(started.id, ANN)
+            (stopped,) = await launches.servers(ANN)
+            assert stopped.resumable
+
+            change_its_start(container, '#!/bin/sh\nexec "$@"\n')
+            await launches.resume(started.id, ANN)
+            *_, last = [event async for event in launches.events(started.id, ANN)]
+            assert last.kind == "ready", (last, login.log())
+            inside(container, "test", "-e", "/srv/repo/mine")
+            await launches.stop(started.id, ANN, remove_files=True)
+            assert login.containers() == []
+
+    asyncio.run(go())
+
+
 def test_a_temporary_server_that_nobody_uses_is_stopped_and_forgotten(
     tmp_path: Path, context: Context, record: ImageRecord
 ) -> None:
