@@ -8,7 +8,8 @@ Where its workers are jobs of a pool, a port of this machine is published for it
 that pool is put beside its own.
 
 A temporary server's container goes, with its volumes, when it stops or ends. That of somebody who logged in stays with
-the files in it until the server is removed; starting it again takes it unless it is of another image or other limits.
+the files in it until the server is removed; starting it again takes it unless it is of another image,
+or has other workers or GPUs.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from launcher.container import (
     words_on_gpus,
 )
 from launcher.hub.pool_access import HTCONDOR
-from launcher.hub.spawner import LAUNCH, StartError, VouchedMixin, last_words, request_labels
+from launcher.hub.spawner import DIGEST, WORKERS, StartError, VouchedMixin, last_words, request_labels
 from launcher.pools.ports import candidates, exhausted, free_here, numeric, refused, taken
 from registry_sync.errors import CasabinderError
 
@@ -146,13 +147,12 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
         return self._request
 
     def _same(self, container: dict[str, Any], request: LaunchRequest) -> bool:
-        """Whether a kept container is what the request asks for, but for the launch's number."""
-        config = container["Config"]
-        labels = {**config["Labels"], LAUNCH: request.id}
-        host = container["HostConfig"]
-        gpus = sum(devices["Count"] for devices in host["DeviceRequests"] or ())
-        limits = (host["Memory"], host["NanoCpus"], gpus) == (request.memory, round(request.cpus * 1e9), request.gpus)
-        return limits and self.keep_stopped and labels.items() >= request_labels(request, self.owner).items()
+        """Whether a kept container can be taken for a request: the names of its repository and ref may be others, and
+        so may its processors and memory, which differ only if the machine has changed since."""
+        labels = container["Config"]["Labels"]
+        gpus = sum(devices["Count"] for devices in container["HostConfig"]["DeviceRequests"] or ())
+        found = labels.get(DIGEST), labels.get(WORKERS), gpus
+        return self.keep_stopped and found == (request.digest, str(request.workers), request.gpus)
 
     async def _pull(self, image: str) -> None:
         """Pull an image by digest unless the engine has it, and tell how it goes."""

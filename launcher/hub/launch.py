@@ -34,7 +34,7 @@ class Origin:
 @dataclass(frozen=True)
 class Launch:
     """One server. ``user`` and ``server`` are the hub's names for it; ``created`` is seconds since 1970; ``message`` is
-    the sentence of a failure, or what happens now. A ``stopped`` launch that is ``kept`` can be resumed with its files.
+    the sentence of a failure, or what happens now. ``kept`` says that the server's files stay when it stops.
     """
 
     id: str
@@ -53,6 +53,11 @@ class Launch:
     created: float
     message: str = ""
     kept: bool = False
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it stopped, or could not be resumed, and can be started again with its files."""
+        return self.kept and self.state not in ACTIVE
 
     @property
     def path(self) -> str:

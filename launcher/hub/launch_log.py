@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from launcher import site_config
 
-"""The number of PostgreSQL's advisory lock under which quotas are counted; SQLite has one writer at a time anyway."""
-
 launches = Table(
     "launches",
     metadata,
@@ -88,12 +86,14 @@ class LaunchLog:
     def claim(self, entry: Entry, allowed: site_config.Launches) -> tuple[Entry, bool]:
         """Make a launch a starting one; return it, and whether it is the caller who starts it.
 
-        A server that runs or starts already is returned as it is. One that was stopped keeps its id. Raises
-        :class:`RefusedError` if there would be too many servers.
+        A server that runs or starts already is returned as it is. One that was stopped keeps its id. One claim at a
+        time looks and counts, until its transaction is over. Raises :class:`RefusedError` if there would be too many
+        servers.
         """
         launch = entry.launch
         c = launches.c
         with self._engine.begin() as connection:
+            alone(connection, "launches")
             query = select(launches).where(c.user == launch.user, c.server == launch.server).order_by(c.last.desc())
             row = connection.execute(query.limit(1)).mappings().one_or_none()
             if row is not None and row["state"] in ACTIVE:
@@ -164,8 +164,7 @@ class LaunchLog:
 
 
 def _running(connection: Connection, owner: str, repo: str) -> Running:
-    """Count what runs; whoever counts is alone with it until the transaction ends."""
-    alone(connection, "launches")
+    """Count what runs."""
     query = select(func.count()).select_from(launches).where(launches.c.state.in_(ACTIVE))
     queries = (query, query.where(launches.c.owner == owner), query.where(launches.c.repo == repo))
     return Running(*(connection.execute(one).scalar_one() for one in queries))

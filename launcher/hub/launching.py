@@ -142,7 +142,7 @@ class Launches:
         """Return the principal's servers that run, start, or can be resumed, the latest first."""
         await self.refresh()
         found = await asyncio.to_thread(self._log.find, owner=principal.owner)
-        return [entry.launch for entry in found if entry.launch.state in ACTIVE or entry.launch.kept]
+        return [entry.launch for entry in found if entry.launch.state in ACTIVE or entry.launch.resumable]
 
     async def running(self) -> int:
         """Return how many servers run or start here."""
@@ -152,7 +152,7 @@ class Launches:
         """Stop a server. Where people log in, its files are kept until it is stopped with ``remove_files``."""
         entry = await self._entry(launch_id, principal)
         launch = entry.launch
-        kept = self._keeps and not remove_files and launch.state != "failed"
+        kept = self._keeps and not remove_files and (launch.kept or launch.state in ACTIVE)
         # The row first: whatever course is under way somewhere then leaves its state alone.
         await asyncio.to_thread(self._log.change, launch_id, state="stopped", message="", kept=kept)
         if launch_id in self._courses:
@@ -169,7 +169,7 @@ class Launches:
         entry = await self._entry(launch_id, principal)
         if not self._keeps:
             raise RefusedError("a temporary server that was stopped is gone: launch it again", 410)
-        if not entry.launch.kept and entry.launch.state not in ACTIVE:
+        if entry.launch.state not in ACTIVE and not entry.launch.resumable:
             raise RefusedError("this server was removed: launch it again", 410)
         return await self._go(replace(entry, request=replace(entry.request, id=new_id()), seen=self._clock()))
 

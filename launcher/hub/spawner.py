@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 LAUNCH = f"{LABEL}.launch"
 HUB = f"{LABEL}.hub"
+DIGEST = f"{LABEL}.digest"
+WORKERS = f"{LABEL}.workers"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LONGEST_WORDS = 300
 
@@ -196,11 +198,11 @@ def request_labels(request: LaunchRequest, hub: str) -> dict[str, str]:
         f"{LABEL}.server": request.server,
         f"{LABEL}.env-id": request.env_id,
         f"{LABEL}.image-id": request.image_id,
-        f"{LABEL}.digest": request.digest,
+        DIGEST: request.digest,
         f"{LABEL}.repo": request.repo,
         f"{LABEL}.ref": request.ref,
         f"{LABEL}.commit": request.commit,
-        f"{LABEL}.workers": str(request.workers),
+        WORKERS: str(request.workers),
     }
 
 

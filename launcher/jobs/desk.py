@@ -104,6 +104,16 @@ class Desk:
                 return await self._run(self._add_built, target, principal, record)
         return await self._run(self._submit, target, principal, priority)
 
+    async def rebuild(self, job: Job, principal: Principal) -> Job:
+        """Return a new build of what a job was for: the same commit, wherever its ref has gone since.
+
+        Raises as :meth:`submit` does, and 404 for a record of an archive that holds something else now.
+        """
+        request = replace(job.request, asked=replace(job.request.asked, rebuild=True))
+        target = await self._target(request.asked, principal, commit=request.commit)
+        request = replace(request, credential=target.request.credential)
+        return await self._run(self._submit, replace(target, request=request), principal, INTERACTIVE)
+
     async def find_image(self, asked: Asked, principal: Principal) -> ImageRecord | None:
         """Return the record of the image that :meth:`submit` would find; start nothing. Raises as it does."""
         return await self._run(self._look, await self._target(asked, principal))
@@ -153,19 +163,21 @@ class Desk:
     async def _run(self, work: Callable[..., _Answer], *arguments: Any) -> _Answer:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
-    async def _target(self, asked: Asked, principal: Principal) -> _Target:
+    async def _target(self, asked: Asked, principal: Principal, *, commit: str = "") -> _Target:
+        """Return what is asked for, as it is now or as it was at a ``commit``."""
         spec = self._parsed(asked)
+        spec = replace(spec, ref=commit) if commit else spec
         bases = await self._run(self._offered, asked.base)
         try:
             readable = await self._access.resolve(spec, principal)
         except RepositoryError as error:
             raise _refused(error, 404) from error
-        commit = readable.commit
-        request = BuildRequest(asked, commit.spec.url, commit.spec.ref, commit.id, readable.credential)
-        repository = self._facility.repository(commit.spec.slug)
+        found = readable.commit
+        request = BuildRequest(asked, found.spec.url, found.spec.ref, found.id, readable.credential)
+        repository = self._facility.repository(found.spec.slug)
         options = BuildOptions(asked.as_of, self._facility.compression)
-        alias = commit_alias(commit.id, asked.subdirectory, bases, options)
-        whole = {"repository": repository, "alias": alias, "commit": commit.id, "rebuild": asked.rebuild}
+        alias = commit_alias(found.id, asked.subdirectory, bases, options)
+        whole = {"repository": repository, "alias": alias, "commit": found.id, "rebuild": asked.rebuild}
         whole["owner"] = principal.owner if readable.private else ""
         key = sha256_digest(canonical_json(whole)).partition(":")[2]
         return _Target(request, repository, alias, readable.private, key)

@@ -130,15 +130,16 @@ class RebuildHandler(ApiHandler):
     """``/api/builds/{id}/rebuild``."""
 
     operations = methods(
-        post=Operation("Build the same again, even if there is an image", {202: JobDocument}, errors=(404, 429, 502))
+        post=Operation(
+            "Build the same commit again, even if there is an image", {202: JobDocument}, errors=(404, 429, 502)
+        )
     )
 
     async def post(self, id: str) -> None:  # noqa: A002
-        """Begin another build of what the build was asked for."""
-        asked = (await visible_job(self, id)).request.asked
+        """Begin another build of the build's commit."""
+        job = await visible_job(self, id)
         await self.take("build")
-        again = Asked(asked.provider, asked.spec, asked.base, asked.as_of, asked.subdirectory, rebuild=True)
-        job = await self.services.desk.submit(again, await self.principal())
+        job = await self.services.desk.rebuild(job, await self.principal())
         await _begun(self, "rebuild", job)
 
 

@@ -23,6 +23,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from launcher.refusal import RefusedError
+from launcher.service.proxies import network_of
 from launcher.service.responses import SECURITY_HEADERS, cors_headers, error_document, failure, first_problem
 from registry_sync.errors import CasabinderError
 
@@ -162,7 +163,7 @@ class BaseHandler(RequestHandler):
         return self._principal
 
     async def take(self, what: str, rate: Rate | None = None) -> None:
-        """Count one request of a visitor against the site's rate; raise :class:`RefusedError` 429 beyond it.
+        """Count one request of a visitor's network against the site's rate; raise :class:`RefusedError` 429 beyond it.
 
         Those whom the hub vouches for are not counted. ``what`` is a bounded name such as ``launch``.
         """
@@ -170,7 +171,7 @@ class BaseHandler(RequestHandler):
         rate = rate or self.services.site.service.rate
         if asking.known or not rate.requests:
             return
-        name = f"{what}:{asking.address}"
+        name = f"{what}:{network_of(asking.address)}"
         allowance = await asyncio.to_thread(self.services.rates.take, name, rate, self.now())
         self.set_header("X-RateLimit-Limit", str(allowance.limit))
         self.set_header("X-RateLimit-Remaining", str(allowance.remaining))

@@ -291,7 +291,7 @@ class ServerDocument(Answer):
             **{name: getattr(launch, name) for name in names},
             url=launch.path,
             created=time_of(launch.created),
-            resumable=launch.state == "stopped" and launch.kept,
+            resumable=launch.resumable,
             events=f"/api/launches/{launch.id}/events",
         )
 

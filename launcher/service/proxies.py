@@ -1,4 +1,4 @@
-"""Networks of a site, and the address of the client behind the proxies that it trusts."""
+"""Networks of a site and of clients, and the address of the client behind the proxies that the site trusts."""
 
 from __future__ import annotations
 
@@ -44,6 +44,15 @@ class Networks:
                 break
             client = str(stated)
         return client
+
+
+def network_of(address: str) -> str:
+    """Return what a visitor at an address is counted by: the address, or the /64 of an IPv6 one, since whoever has one
+    address of it has them all. What is no address stays as it is."""
+    parsed = _parse(address)
+    if isinstance(parsed, IPv6Address):
+        return str(IPv6Network((int(parsed), 64), strict=False))
+    return str(parsed or address)
 
 
 @lru_cache(maxsize=1024)

@@ -18,6 +18,7 @@ from launcher.refusal import RefusedError
 from launcher.service.badges import badge
 from launcher.service.binder import PublicHandler
 from launcher.service.models import ImageQuery
+from launcher.service.proxies import network_of
 from launcher.service.recent import Recent
 from launcher.site_config import Rate
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 FRESH_SECONDS = 60
 QUESTIONS = Rate(requests=120, seconds=60)
-"""How many badges that are not known yet one address may ask for."""
+"""How many badges that are not known yet one address (or IPv6 network) may ask for."""
 UNKNOWN = "unknown"
 COLOURS: Mapping[str, str] = {
     "built": "#2e7d32",
@@ -55,8 +56,8 @@ class StatusBadgeHandler(PublicHandler):
         recent: Recent[str] = self.settings.setdefault("status_badges", Recent(FRESH_SECONDS))
         word = recent.known(asked)
         if word is None:
-            now = self.services.authentication.now()
-            await asyncio.to_thread(self.services.rates.take, f"badge:{self.address}", QUESTIONS, now)
+            name, now = f"badge:{network_of(self.address)}", self.services.authentication.now()
+            await asyncio.to_thread(self.services.rates.take, name, QUESTIONS, now)
             word = await recent.get(asked, lambda: standing_of(self.services, asked))
         self.set_header("Content-Type", "image/svg+xml")
         self.set_header("Cache-Control", f"public, max-age={FRESH_SECONDS}")

@@ -19,19 +19,23 @@ FAILED = {"progress": 100, "failed": True}
 @dataclass
 class ScriptedHub:
     """``starts`` says what becomes of each start, in order: the events of its progress, or the status of a refusal.
-    ``broken`` is how many requests are answered with 503 first. ``asked`` has method and path of every request."""
+    ``broken`` is how many requests are answered with 503 first. ``asked`` has method and path of every request,
+    ``removed`` the paths of servers that were removed with their files."""
 
     url: str = ""
     starts: list[list[dict[str, Any]] | int] = field(default_factory=list)
     broken: int = 0
     active: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
     options: list[dict[str, Any]] = field(default_factory=list)
     _progress: list[dict[str, Any]] = field(default_factory=list)
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
         """Return status and body."""
         self.asked.append(f"{method} {path}")
+        if body.get("remove"):
+            self.removed.append(path)
         if self.broken:
             self.broken -= 1
             return 503, b"Bad Gateway"

@@ -199,6 +199,21 @@ def test_an_image_that_is_there_is_found_until_it_is_deleted(house: House, publi
         run(house.desk.record(new))
 
 
+def test_a_build_is_built_anew_of_its_commit_wherever_the_branch_has_gone(
+    house: House, public: GitServer, tmp_path: Path
+) -> None:
+    url, commit = repository(public, tmp_path)
+    job = run(house.desk.submit(asked(url, "main", as_of="2024-01-01"), VISITOR))
+    newer = commit_files(tmp_path / "work", {"data.txt": "changed"})
+    public.add("team/repo", tmp_path / "work")
+    with opened_again(house) as later:
+        again = run(later.rebuild(job, OTHER))
+        assert (again.owner, again.state, again.id != job.id) == (OTHER.owner, "queued", True)
+        assert again.request == replace(job.request, asked=replace(job.request.asked, rebuild=True))
+        assert run(later.rebuild(again, VISITOR)).id == again.id
+        assert run(later.submit(asked(url, "main", as_of="2024-01-01"), VISITOR)).request.commit == newer != commit
+
+
 def test_a_failure_is_not_the_answer_for_the_next_one(house: House, public: GitServer, tmp_path: Path) -> None:
     url, _ = repository(public, tmp_path)
     job = run(house.desk.submit(asked(url), VISITOR))

@@ -26,7 +26,8 @@ from tests.testbed.hub import RunningHub, running_hub
 from tests.testbed.launching import build_repository, engine_answers, engine_has_gpus, open_facility
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
     from builder.record import ImageRecord
     from launcher.context import Context
@@ -53,6 +54,7 @@ LOGIN = {
         },
     },
 }
+SOON_IDLE = {"launches": {"idle_seconds": 10}}
 
 
 @pytest.fixture(scope="module")
@@ -344,6 +346,11 @@ def test_who_logs_in_has_a_home_and_resumes_servers(login: RunningHub, context: 
             inside(container, "test", "-e", "/srv/repo/mine")
             check_people(login, last.url)
 
+            await launches.stop(started.id, ANN)
+            same, _ = await launch(launches, replace(record, ref="another-name-of-the-commit"), ANN)
+            assert same.id == started.id
+            inside(container, "test", "-e", "/srv/repo/mine")
+
             await launches.stop(started.id, ANN, remove_files=True)
             assert await launches.servers(ANN) == []
             assert login.containers() == []
@@ -356,6 +363,102 @@ def test_who_logs_in_has_a_home_and_resumes_servers(login: RunningHub, context: 
                 await launch(launches, record, VISITOR)
 
     asyncio.run(go())
+
+
+def test_files_of_a_server_that_does_not_start_again_stay(
+    login: RunningHub, context: Context, record: ImageRecord, tmp_path: Path
+) -> None:
+    script = tmp_path / "start"
+
+    def change_its_start(container: str, content: str) -> None:
+        script.write_text(content, encoding="utf-8")
+        script.chmod(0o755)
+        docker("cp", str(script), f"{container}:/srv/repo/start")
+
+    async def go() -> None:
+        async with open_launches(login, context) as launches:
+            started, events = await launch(launches, record, ANN)
+            assert events[-1].kind == "ready", (events, login.log())
+            (container,) = login.containers()
+            inside(container, "touch", "/srv/repo/mine")
+            await launches.stop(started.id, ANN)
+
+            change_its_start(container, "#!/bin/sh\nexit 3\n")
+            await launches.resume(started.id, ANN)
+            *_, last = [event async for event in launches.events(started.id, ANN)]
+            assert (last.kind, "ended with status 3" in last.message) == ("failed", True)
+            await launches.stop(started.id, ANN)
+            (stopped,) = await launches.servers(ANN)
+            assert stopped.resumable
+
+            change_its_start(container, '#!/bin/sh\nexec "$@"\n')
+            await launches.resume(started.id, ANN)
+            *_, last = [event async for event in launches.events(started.id, ANN)]
+            assert last.kind == "ready", (last, login.log())
+            inside(container, "test", "-e", "/srv/repo/mine")
+            await launches.stop(started.id, ANN, remove_files=True)
+            assert login.containers() == []
+
+    asyncio.run(go())
+
+
+def test_a_temporary_server_that_nobody_uses_is_stopped_and_forgotten(
+    tmp_path: Path, context: Context, record: ImageRecord
+) -> None:
+    with running_hub(tmp_path / "idle", {"hub": {"mode": "anonymous"}, "service": SOON_IDLE}) as hub:
+
+        async def go() -> None:
+            async with open_launches(hub, context) as launches:
+                started, events = await launch(launches, record)
+                assert events[-1].kind == "ready", (events, hub.log())
+                await until(hub, lambda: hub.containers() == [])
+                await until(hub, lambda: user_status(hub, started.user) == 404)
+                await launches.refresh(now=True)
+                (last,) = [event async for event in launches.events(started.id, VISITOR)]
+                assert last.message == "the server has ended, or was not used for a while"
+                assert (await launches.running(), await launches.servers(VISITOR)) == (0, [])
+
+        asyncio.run(go())
+
+
+def test_the_server_of_who_logged_in_is_stopped_when_nobody_uses_it_and_keeps_its_files(
+    tmp_path: Path, context: Context, record: ImageRecord
+) -> None:
+    with running_hub(tmp_path / "idle", {"hub": LOGIN, "service": SOON_IDLE}) as hub:
+
+        async def go() -> None:
+            async with open_launches(hub, context) as launches:
+                _, events = await launch(launches, record, ANN)
+                assert events[-1].kind == "ready", (events, hub.log())
+                (container,) = hub.containers()
+                (tmp_path / "mine").write_text("mine", encoding="utf-8")
+                docker("cp", str(tmp_path / "mine"), f"{container}:/srv/repo/mine")
+                await until(hub, lambda: not docker_json("inspect", container)[0]["State"]["Running"])
+                assert user_status(hub, "ann") == 200
+                await launches.refresh(now=True)
+                (stopped,) = await launches.servers(ANN)
+                assert (stopped.state, stopped.resumable) == ("stopped", True)
+                assert stopped.message == "the server has ended, or was not used for a while"
+                await launches.resume(stopped.id, ANN)
+                *_, last = [event async for event in launches.events(stopped.id, ANN)]
+                assert last.kind == "ready", (last, hub.log())
+                docker("cp", f"{container}:/srv/repo/mine", str(tmp_path / "back"))
+                assert (tmp_path / "back").read_text(encoding="utf-8") == "mine"
+
+        asyncio.run(go())
+
+
+async def until(hub: RunningHub, what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline, hub.log()
+        await asyncio.sleep(0.2)
+
+
+def user_status(hub: RunningHub, user: str) -> int:
+    """Return the status with which the hub answers when it is asked for a user."""
+    headers = {"Authorization": f"token {hub.token}"}
+    return httpx.get(f"{hub.plan.hub_api_url}/users/{user}", headers=headers, trust_env=False).status_code
 
 
 def token_of(hub: RunningHub, user: str) -> str:

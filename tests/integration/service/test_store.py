@@ -1,4 +1,4 @@
-"""The store, the vault and the rates with several processes at once, on SQLite and on a real PostgreSQL."""
+"""The store, the log of launches, the vault and the rates with several processes at once, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import multiprocessing
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from launcher.database import open_database
+from launcher.hub.launch_log import LaunchLog
 from launcher.jobs.model import Result
 from launcher.jobs.store import JobStore, LostClaimError, Room
 from launcher.refusal import RefusedError
@@ -19,9 +20,10 @@ from launcher.security.deliveries import Deliveries
 from launcher.security.keys import Keys
 from launcher.security.rates import Rates
 from launcher.security.vault import Vault
-from launcher.site_config import Rate, Service
+from launcher.site_config import Launches, Rate, Service
 from tests.testbed.jobs import NOW, key, record, request
 from tests.testbed.postgres import PostgresServer, running_postgres
+from tests.unit.launcher.hub.test_launch_log import ENTRY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,6 +165,27 @@ def test_every_job_is_claimed_once_and_its_events_are_numbered_without_gaps(plac
             assert [event.number for event in log] == list(range(1, 54))
             assert (store.heads([job.id]), log[-1].last) == ({job.id: 53}, True)
             assert len({event.data["message"] for event in log if event.data["kind"] == "message"}) == 1
+
+
+def claim_servers(engine: Engine, number: int, servers: list[str]) -> list[tuple[str, bool]]:
+    log, claimed = LaunchLog(engine), []
+    for server in servers:
+        launch = replace(ENTRY.launch, id=f"{number} {server}", server=server)
+        try:
+            entry, starting = log.claim(replace(ENTRY, launch=launch), Launches(total=15, per_user=0))
+            claimed.append((entry.launch.id, starting))
+        except RefusedError:
+            claimed.append(("", False))
+    return claimed
+
+
+def test_a_server_is_started_once_and_no_more_than_may_run(place: Place, processes: Processes) -> None:
+    claimed = processes.all(claim_servers, place, [str(number) for number in range(20)])
+    for answers in zip(*claimed, strict=True):
+        assert len({launch_id for launch_id, _ in answers}) == 1
+        assert sum(starting for _, starting in answers) == (answers[0][0] != "")
+    with place.opened() as engine:
+        assert len(LaunchLog(engine).find(active=True)) == 15
 
 
 def append_to(engine: Engine, number: int, job_id: str) -> None:

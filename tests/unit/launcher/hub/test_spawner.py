@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -66,12 +67,31 @@ def test_a_cause_that_is_known_is_told_as_html_too() -> None:
     assert not hasattr(unknown, "jupyterhub_html_message")
 
 
-@pytest.mark.parametrize(("gpus", "same"), [(0, True), (1, False)])
-def test_a_kept_container_with_other_gpus_is_not_taken(gpus: int, same: bool) -> None:
+def is_taken(**asked: Any) -> bool:
+    """Say whether the container that was kept of ``REQUEST`` is taken for what is asked for now."""
     spawner = VouchedDockerSpawner(keep_stopped=True, owner="hub")
     host = {"Memory": REQUEST.memory, "NanoCpus": 1_500_000_000, "DeviceRequests": None}
     container = {"Config": {"Labels": request_labels(REQUEST, "hub")}, "HostConfig": host}
-    assert spawner._same(container, replace(REQUEST, gpus=gpus)) is same
+    return spawner._same(container, replace(REQUEST, **asked))
+
+
+@pytest.mark.parametrize("other", [{"gpus": 1}, {"workers": 2}, {"digest": f"sha256:{'e' * 64}"}])
+def test_a_kept_container_that_is_not_what_is_asked_for_is_not_taken(other: dict[str, Any]) -> None:
+    assert not is_taken(**other)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"id": "r2"},
+        {"ref": "v1.0"},
+        {"repo": "https://github.com/ann/agc.git"},
+        {"environment": {"BINDER_REQUEST": "v2/gh/team/agc/v1.0"}},
+        {"memory": REQUEST.memory - 4096},  # a new kernel leaves a little less of the machine's
+    ],
+)
+def test_a_kept_container_is_taken_whatever_it_is_called_now(other: dict[str, Any]) -> None:
+    assert is_taken(**other)
 
 
 @pytest.mark.parametrize(("keep", "resumes"), [(True, True), (False, False)])

@@ -246,6 +246,16 @@ def test_visitors_are_counted_by_their_address(app: RunningApp) -> None:
         assert ada.post("/api/builds", json=asked).status_code == 400
 
 
+def test_visitors_of_one_ipv6_network_are_counted_together(app: RunningApp) -> None:
+    """A new address for every request is no new visitor."""
+    asked = {"provider": "gh", "spec": "no-repository"}
+    statuses = []
+    for address in ("2001:db8::1", "2001:db8::2", "2001:db8::3:1", "2001:db8::4", "2001:db8:0:1::1"):
+        with app.client(headers={"X-Forwarded-For": address}) as browser:
+            statuses.append(browser.post("/api/builds", json=asked).status_code)
+    assert statuses == [400, 400, 400, 429, 400]
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "status", "said"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.service.proxies import Networks
+from launcher.service.proxies import Networks, network_of
 from registry_sync.errors import CasabinderError
 
 TRUSTED = Networks(("127.0.0.1", "::1", "10.0.0.0/8"))
@@ -36,3 +36,20 @@ def test_networks() -> None:
     assert not Networks(("2001:db8::/32",)).has("192.0.2.1")
     with pytest.raises(CasabinderError, match=r"site\.yaml: service"):
         Networks(("example.org",))
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::7", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::7", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_the_network_that_a_visitor_is_counted_by(address: str, network: str) -> None:
+    """Whoever has an IPv6 address has the 2^64 beside it."""
+    assert network_of(address) == network
