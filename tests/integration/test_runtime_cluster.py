@@ -176,8 +176,10 @@ def test_a_separate_cluster_has_a_scheduler_and_workers_of_its_own(server: Noteb
             "address = own.scheduler_address\n"
             "client.close(); own.close(); print(own, most())\n"
             "print(len(shared.workers), shared.get_client().submit(helper.tenfold, 5).result())\n"
-            "try: Client(address, timeout=2)\n"
-            "except Exception as error: print('nobody there')\n"
+            "import socket\n"
+            "from urllib.parse import urlsplit\n"
+            "try: socket.create_connection(('127.0.0.1', urlsplit(address).port), timeout=10)\n"
+            "except ConnectionRefusedError: print('nobody there')\n"
             "shared.disconnect()"
         )
         assert (said.error, said.stdout) == ("", f"FacilityCluster({ENV_ID}, closed) 3\n2 50\nnobody there\n")
