@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import websocket
 from casabinder_runtime.ports import first_free_port
+from casabinder_runtime.server_extension import BAD_END
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -118,9 +119,11 @@ class NotebookServer:
             httpx.delete(f"{self.url}api/kernels/{started['id']}", headers=headers, timeout=30)
 
     def stop(self) -> None:
-        """Ask the server to stop and wait for it."""
+        """Ask the server to stop and wait for it; its session must end well."""
         self.process.terminate()
         self.process.wait(40)
+        log = self.log.read_text()
+        assert BAD_END not in log, log
 
 
 @contextmanager

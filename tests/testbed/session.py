@@ -56,4 +56,4 @@ def running_session(
         yield wait_for_record(directory)
     finally:
         process.stdin.close()
-        process.wait(30)
+        assert process.wait(30) == 0, (directory / LOG).read_text()

@@ -19,9 +19,11 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from casabinder_runtime.cluster_end import end_cluster
+from casabinder_runtime.cluster_start import start_cluster
 from casabinder_runtime.control import SessionControl
 from casabinder_runtime.errors import PoolError
-from casabinder_runtime.ports import LOOPBACK, first_free_port
+from casabinder_runtime.ports import LOOPBACK
 from casabinder_runtime.session_directory import CLUSTERS, RECORD, write_record
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ class SeparateClusters:
         self._open: dict[str, _Cluster] = {}
         self._numbers = itertools.count(2)
         self._controls: list[SessionControl] = []
+        self._looking: asyncio.Task[None] | None = None
 
     def share(self) -> Pool:
         """Return the pool for the first cluster."""
@@ -112,25 +115,21 @@ class SeparateClusters:
                 f"{taken} are taken, {n} more were asked for"
             )
         number = next(self._numbers)
-        label = f"-c{number}"
-        host = LOOPBACK if self._context.host == LOOPBACK else ""
-        port = first_free_port(self._context.port + 1, host=host, but=frozenset({self._context.dashboard_port}))
-        dashboard_port = first_free_port(self._context.dashboard_port + 1, but=frozenset({port}))
         directory = self._context.directory / CLUSTERS / str(number)
         share = cast("Pool", Share(self._pool, lambda: self._claimed(but=[control])))
-        context = replace(self._context, port=port, dashboard_port=dashboard_port, label=label)
-        cluster = self._pool.make_cluster(context)
-        directory.mkdir(mode=0o700, parents=True)
+        first = self._context
+        wanted = replace(first, port=first.port + 1, dashboard_port=first.dashboard_port + 1, label=f"-c{number}")
+        _, cluster = await start_cluster(self._pool, wanted)
         control = SessionControl(cluster, share, directory, idle_seconds=self._idle_seconds)
-        await cluster
+        scheduler = cluster.scheduler
         try:
-            scheduler = cluster.scheduler
+            directory.mkdir(mode=0o700, parents=True)
             await scheduler.register_scheduler_plugin(control, idempotent=False)
             await self._data.add(scheduler)
             await control.scale(n)
         except BaseException:
-            self._data.remove(cluster.scheduler)
-            await cluster.close()
+            self._data.remove(scheduler)
+            await end_cluster(cluster)
             shutil.rmtree(directory, ignore_errors=True)
             raise
         self._controls.append(control)
@@ -143,23 +142,25 @@ class SeparateClusters:
         logger.info("a separate scheduler is at %s", address)
         return asdict(record)
 
-    async def close_one(self, address: str) -> None:
-        """Close the cluster at ``address``; that it is closed already is no error."""
+    async def close_one(self, address: str) -> bool:
+        """Close the cluster at ``address``, and return whether it ended as it should, or had ended already."""
         closing = self._open.pop(address, None)
         if closing is None:
-            return
+            return True
         (closing.directory / RECORD).unlink()
         self._data.remove(closing.cluster.scheduler)
-        closing.cluster.shutdown_on_close = False
-        await closing.cluster.close()
+        ended = await end_cluster(closing.cluster)
         self._controls.remove(closing.control)
         self._publish()
         await asyncio.to_thread(shutil.rmtree, closing.directory, ignore_errors=True)
+        return ended
 
-    async def close(self) -> None:
-        """Close all."""
-        self._looking.cancel()
-        await asyncio.gather(asyncio.wait([self._looking]), *(self.close_one(address) for address in list(self._open)))
+    async def close(self) -> bool:
+        """Close all, and return whether they ended as they should."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        return all(await asyncio.gather(*(self.close_one(address) for address in list(self._open))))
 
     def _claimed(self, but: list[SessionControl]) -> int:
         return sum(control.claimed for control in self._controls if control not in but)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 30.0
 LOOK_SECONDS = 5.0
+BAD_END = "the Dask session did not end as it should"
 DASHBOARD_PATH = "proxy/{port}/status"
 
 
@@ -115,21 +117,35 @@ class SessionProcess:
             await asyncio.sleep(0.2)
         return None
 
-    async def stop(self) -> None:
-        """End the session and its workers, and remove its directory."""
-        self._process.terminate()
-        try:
-            await asyncio.to_thread(self._process.wait, STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+    async def stop(self) -> str:
+        """End the session and its workers, and remove its directory; return what is wrong, if it does not end well."""
+        problem = ""
+        if self._process.poll() is None:
+            self._process.terminate()
+            problem = await self._end()
         if self._process.stdin is not None:
             self._process.stdin.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+        return problem
+
+    async def _end(self) -> str:
+        """Wait until the session has ended, or kill it; return what is wrong, with the log that is about to go."""
+        try:
+            code = await asyncio.to_thread(self._process.wait, STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return f"{BAD_END}: it was killed after {STOP_SECONDS:g} s. Its log:\n{self._log()}"
+        if code in (0, -signal.SIGTERM):  # the latter if it was still starting
+            return ""
+        return f"{BAD_END}: its status is {code}. Its log:\n{self._log()}"
 
     def _last_words(self) -> str:
-        lines = (self.directory / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = self._log().splitlines()
         return lines[-1] if lines else "it said nothing"
+
+    def _log(self) -> str:
+        return (self.directory / LOG).read_text(encoding="utf-8", errors="replace").strip()
 
 
 def kernel_environment(directory: Path, address: str, base_url: str) -> dict[str, str]:
@@ -200,7 +216,9 @@ class CasabinderApp(ExtensionApp):
         if self._watch is not None:
             self._watch.cancel()
         if self._session is not None:
-            await self._session.stop()
+            problem = await self._session.stop()
+            if problem:
+                self.log.error("casabinder: %s", problem)
 
     def _start_session(self) -> None:
         if self._pool.workers == 0:

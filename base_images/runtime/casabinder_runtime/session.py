@@ -4,6 +4,8 @@
 asks for the pool of ``CASABINDER_POOL``. It makes the session's certificates, starts a TLS scheduler, publishes where
 it is in the session directory, starts the pool's workers, and ends (workers, certificates and all) on SIGTERM, SIGINT,
 or when the standard input it was given by the notebook server closes because that process is gone, however it went.
+It ends then in any case: clusters that do not close are left behind (``cluster_end``), and should all else fail as
+well, the process writes where its threads are, and is gone.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import errno
+import faulthandler
 import logging
 import os
 import signal
@@ -20,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from casabinder_runtime.cluster_end import end_cluster
+from casabinder_runtime.cluster_start import start_cluster
 from casabinder_runtime.control import SessionControl
 from casabinder_runtime.data_push import DataAccess
 from casabinder_runtime.errors import CasabinderError, SessionError
@@ -28,7 +32,7 @@ from casabinder_runtime.left_behind import forget, hold
 from casabinder_runtime.openssl_errors import clear_errors_before_use
 from casabinder_runtime.pools import POOL_VARIABLE, PoolConfig, make_pool
 from casabinder_runtime.pools.pool import Pool, SessionContext
-from casabinder_runtime.ports import DASHBOARD_PORT, LOOPBACK, SCHEDULER_PORT, first_free_port
+from casabinder_runtime.ports import DASHBOARD_PORT, LOOPBACK, SCHEDULER_PORT
 from casabinder_runtime.separate import SeparateClusters
 from casabinder_runtime.server_pipe import ScaleRequests
 from casabinder_runtime.session_directory import (
@@ -48,8 +52,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("casabinder_runtime.session")
 
-CLOSE_SECONDS = 20.0
-PORTS_TRIED = 5
+GIVE_UP_SECONDS = 27.0  # from being told to stop; the notebook server waits a little longer
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ async def run(
     never).
 
     Raises:
-        CasabinderError: it could not start.
+        CasabinderError: it could not start, or not end as it should.
     """
     clear_errors_before_use()
     stop, wanted = _orders(options.stop_with_stdin)
@@ -95,9 +98,9 @@ async def run(
     hold(options.directory)
     forget(options.directory)
     try:
-        context, cluster = await start_cluster(options, pool, identity, tls)
-        async with cluster:
-            separate = SeparateClusters(pool, context, idle_seconds)
+        context, cluster = await start_cluster(pool, _wanted(options, pool, identity, tls))
+        separate = SeparateClusters(pool, context, idle_seconds)
+        try:
             control, record = await _announce(options, identity, tls, separate.share(), cluster, idle_seconds)
             data = DataAccess(cluster.scheduler, token_command)
             await data.look()  # before there is a worker that would read without
@@ -109,61 +112,27 @@ async def run(
             for task in working:
                 task.cancel()
             (options.directory / RECORD).unlink()
-            cluster.shutdown_on_close = False
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await asyncio.gather(separate.close(), cluster.close())
+        finally:
+            ended = await asyncio.gather(separate.close(), end_cluster(cluster))
+        if not all(ended):
+            raise SessionError("not all workers of this session ended as they should: its log says more")
     finally:
         for path in [*options.directory.glob("*.pem"), *options.directory.glob("*.key")]:
             path.unlink()
 
 
-async def start_cluster(
-    options: SessionOptions, pool: Pool, identity: Identity, tls: TlsFiles
-) -> tuple[SessionContext, SpecCluster]:
-    """Return the session as its pool sees it, and its cluster, whose scheduler listens.
-
-    Others on this machine may be quicker to take a port that was free; then the next one is tried.
-
-    Raises:
-        SessionError: workers could not reach the scheduler.
-    """
-    for attempt in range(1, PORTS_TRIED + 1):
-        port = first_free_port(options.port, host=LOOPBACK if pool.address == LOOPBACK else "")
-        if pool.contact and port != SCHEDULER_PORT:
-            raise SessionError(
-                f"port {SCHEDULER_PORT} of this notebook is taken, and workers reach its Dask scheduler by no other: "
-                "stop what listens there, and restart the server"
-            )
-        dashboard_port = first_free_port(options.dashboard_port, but=frozenset({port}))
-        context = SessionContext(
-            env_id=identity.env_id,
-            identity_file=options.identity_file,
-            repository=options.repository,
-            tls=tls,
-            host=pool.address,
-            port=port,
-            dashboard_port=dashboard_port,
-            contact=pool.contact,
-        )
-        cluster = pool.make_cluster(context)
-        try:
-            await cluster
-        except Exception as error:
-            if attempt == PORTS_TRIED or not port_was_taken(error):
-                raise
-            logger.info("port %s was taken meanwhile: another one is tried", port)
-        else:
-            break
-    return context, cluster
-
-
-def port_was_taken(error: BaseException | None) -> bool:
-    """Tell whether an error comes, in the end, from a port on which somebody else listens."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _wanted(options: SessionOptions, pool: Pool, identity: Identity, tls: TlsFiles) -> SessionContext:
+    """Return the session as its pool sees it, if its ports are free."""
+    return SessionContext(
+        env_id=identity.env_id,
+        identity_file=options.identity_file,
+        repository=options.repository,
+        tls=tls,
+        host=pool.address,
+        port=options.port,
+        dashboard_port=options.dashboard_port,
+        contact=pool.contact,
+    )
 
 
 async def _obey(control: SessionControl, wanted: asyncio.Queue[int]) -> None:
@@ -208,8 +177,14 @@ def _orders(stop_with_stdin: bool) -> tuple[asyncio.Event, asyncio.Queue[int]]:
     stop: asyncio.Event = asyncio.Event()
     wanted: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if not stop.is_set():
+            stop.set()
+            faulthandler.dump_traceback_later(GIVE_UP_SECONDS, exit=True)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     if stop_with_stdin:
         requests = ScaleRequests()
 
@@ -219,7 +194,7 @@ def _orders(stop_with_stdin: bool) -> tuple[asyncio.Event, asyncio.Queue[int]]:
                 wanted.put_nowait(workers)
             if not data:
                 loop.remove_reader(0)
-                stop.set()
+                end()
 
         loop.add_reader(0, read)
     return stop, wanted

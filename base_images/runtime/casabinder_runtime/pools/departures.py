@@ -9,10 +9,11 @@ A job that does not run, or whose worker never joined, is removed at once; so is
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
+
+from casabinder_runtime.pools.retiring import retire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RETIRE_SECONDS = 20.0  # to hand over results
 PER_LOOK = 10  # jobs that are seen off at once, so that nothing else has to wait
 LEAVE_SECONDS = 40.0  # from being told until the job is removed
 
@@ -79,12 +79,7 @@ class Departures:
             await asyncio.wait([self._telling])
 
     async def _tell(self, scheduler: Any) -> None:
-        """Retire the workers that were told at once together, so that none hands its results to another of them."""
+        """Retire the workers that were told at once together."""
         await asyncio.sleep(0)
         names, self._told = list(self._told), {}
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RETIRE_SECONDS):
-                await scheduler.retire_workers(names=names, close_workers=True, remove=True)
-        # Those that nobody could take results from, or that hang: the cluster has no more place for them all the same.
-        for address in [address for address, worker in scheduler.workers.items() if worker.name in names]:
-            await scheduler.remove_worker(address, expected=True, stimulus_id=f"leave-{time.time()}")
+        await retire(scheduler, names)

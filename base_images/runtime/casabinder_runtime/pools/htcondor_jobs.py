@@ -141,7 +141,12 @@ class PoolCluster(HTCondorCluster):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await super()._close()
+        try:
+            await super()._close()
+        finally:
+            await self._remove_jobs()
+
+    async def _remove_jobs(self) -> None:
         try:
             await self._schedd.remove()
         except PoolError as error:

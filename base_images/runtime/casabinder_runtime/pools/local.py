@@ -51,9 +51,11 @@ class LocalPool:
 
     def make_cluster(self, session: SessionContext) -> SpecCluster:
         """Return a cluster whose workers are child processes, each watched by a nanny."""
-        from distributed import Nanny, Scheduler, SpecCluster
+        from distributed import Nanny, Scheduler
 
-        return SpecCluster(
+        from casabinder_runtime.pools.local_processes import LocalProcesses
+
+        return LocalProcesses(
             scheduler={"cls": Scheduler, "options": session.scheduler_options()},
             worker={"cls": Nanny, "options": self.worker_options(session)},
             security=session.tls.security("scheduler", "worker", "client"),
