@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from base_images.definition import catalogue
 from builder.attachments.inspection import inspect
 from builder.attachments.location import Location
 from builder.build import build, commit_alias
@@ -26,7 +27,7 @@ from builder.repository.checkout import resolve_ref
 from builder.repository.remote import check_location
 from builder.repository.spec import Commit, RepoSpec, UnreachableError
 from launcher.ci.change import MOST_COMMITS, change_since
-from launcher.ci.link import launch_link
+from launcher.ci.link import NoLinkError, launch_link
 from launcher.ci.outcome import Outcome
 from launcher.ci.smoke import SmokeReport
 from launcher.ci.surroundings import public_address, with_origin
@@ -188,8 +189,15 @@ def _inspect(built: _Built) -> Inspection:
 
 def _linked(outcome: Outcome, context: Context, options: CiOptions, commit: Commit) -> Outcome:
     service = (options.service or context.site.service.url or "").rstrip("/")
-    link = launch_link(service, commit.spec, context.facility.fetching.hosts) if service else ""
-    return replace(outcome, service=service, launch=link)
+    outcome = replace(outcome, service=service)
+    if not service:
+        return outcome
+    known, hosts = catalogue(context.catalogues), context.facility.fetching.hosts
+    try:
+        link = launch_link(service, commit.spec, known, hosts, base=options.base or "", as_of=options.as_of)
+    except NoLinkError as why:
+        return replace(outcome, unlinked=str(why))
+    return replace(outcome, launch=link)
 
 
 def _compared(
