@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from launcher.ci.login import PASSWORD, logged_in
 from launcher.ci.outcome import dotenv_lines, github_annotation, github_lines, outputs
-from launcher.ci.run import CiOptions, run_ci
+from launcher.ci.run import CiOptions, run_ci, withheld
 from launcher.ci.summary import summary
 from launcher.ci.surroundings import read_surroundings
 from launcher.progress import choose_reporter
@@ -47,7 +47,7 @@ def build_in_ci(context: Context, arguments: Namespace) -> int:
         if not arguments.quiet:
             print(line, file=sys.stderr)
 
-    if surroundings.foreign or arguments.push == "never":
+    if withheld(options, surroundings):
         os.environ.pop(PASSWORD, None)
         outcome = run_ci(context, options, surroundings, reporter, say)
     else:

@@ -116,6 +116,17 @@ def run_ci(
     return outcome
 
 
+def withheld(options: CiOptions, surroundings: Surroundings) -> str:
+    """Return why the run gets no credentials and pushes nothing; ``""`` if it does."""
+    if surroundings.foreign:
+        return "this is a pull request from a fork, whose code never gets the registry's credentials"
+    if options.push == "never":
+        return "--no-push was given"
+    if surroundings.doubtful and options.push != "must":
+        return "a comment at a pull request began this, and nothing says whose code it is; --push says that it is yours"
+    return ""
+
+
 def check_tag(tag: str) -> None:
     """Raise :class:`InvalidReferenceError` for what is no tag, or has the form of the tags that never move."""
     validate_tag(tag)
@@ -154,11 +165,7 @@ def _build(
     """Build into the registry; into a layout where pushing is not wanted, not allowed, or not possible."""
     facility, bases = context.facility, context.bases(options.base)
     wanted = BuildOptions(options.as_of)
-    why = ""
-    if surroundings.foreign:
-        why = "this is a pull request from a fork, whose code never gets the registry's credentials"
-    elif options.push == "never":
-        why = "--no-push was given"
+    why = withheld(options, surroundings)
     if isinstance(facility.store, LayoutStore):
         record = build(commit.spec, bases, facility, report, options=wanted, rebuild=options.rebuild, commit=commit)
         return _Built(record, facility, f"{facility.registry} is a directory of image layouts")
