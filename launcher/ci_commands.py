@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from launcher.ci.login import PASSWORD, logged_in
+from launcher.ci.login import logged_in, without_passwords
 from launcher.ci.outcome import dotenv_lines, github_annotation, github_lines, outputs
 from launcher.ci.run import CiOptions, run_ci, withheld
 from launcher.ci.summary import summary
@@ -48,7 +48,7 @@ def build_in_ci(context: Context, arguments: Namespace) -> int:
             print(line, file=sys.stderr)
 
     if withheld(options, surroundings):
-        os.environ.pop(PASSWORD, None)
+        without_passwords(os.environ)
         outcome = run_ci(context, options, surroundings, reporter, say)
     else:
         with logged_in(os.environ, context.facility.registry):
