@@ -7,9 +7,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from launcher.ci.login import PASSWORD, logged_in
+from launcher.ci.login import logged_in, without_passwords
 from launcher.ci.outcome import dotenv_lines, github_annotation, github_lines, outputs
-from launcher.ci.run import CiOptions, run_ci
+from launcher.ci.run import CiOptions, run_ci, withheld
 from launcher.ci.summary import summary
 from launcher.ci.surroundings import read_surroundings
 from launcher.progress import choose_reporter
@@ -47,8 +47,8 @@ def build_in_ci(context: Context, arguments: Namespace) -> int:
         if not arguments.quiet:
             print(line, file=sys.stderr)
 
-    if surroundings.foreign or arguments.push == "never":
-        os.environ.pop(PASSWORD, None)
+    if withheld(options, surroundings):
+        without_passwords(os.environ)
         outcome = run_ci(context, options, surroundings, reporter, say)
     else:
         with logged_in(os.environ, context.facility.registry):

@@ -84,9 +84,15 @@ def execute(notebook: str) -> str:
 
 
 def run_tests(directory: str) -> Iterator[tuple[str, str]]:
-    """Yield (name, what went wrong) for what is in a directory of tests: pytest files, scripts, notebooks."""
+    """Yield (name, what went wrong) for what is in a directory of tests: pytest files, scripts, notebooks.
+
+    A directory that has none of these went wrong too: somebody means to test, and nothing is.
+    """
     files = sorted(path for path in Path(directory).rglob("*") if path.is_file())
-    if any(re.fullmatch(r"(test_.*|.*_test)\.py", path.name) for path in files):
+    for_pytest = any(re.fullmatch(r"(test_.*|.*_test)\.py", path.name) for path in files)
+    if not for_pytest and not any(path.suffix in (".ipynb", ".sh") for path in files):
+        yield directory, "it has no test_*.py, *_test.py, *.sh or notebook"
+    if for_pytest:
         try:
             importlib.metadata.version("pytest")
         except importlib.metadata.PackageNotFoundError:

@@ -1,7 +1,7 @@
 """Gives this process the registry's credentials that a CI put into the environment, in a file as ``docker login`` does.
 
 The file is in a directory of its own (mode 700) for as long as the command runs. Passwords are never in arguments, and
-the variable is taken out of the environment, so that neither git nor a container inherits it.
+the variables are taken out of the environment, so that neither git nor a container inherits it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,29 @@ if TYPE_CHECKING:
 USER = "CASABINDER_REGISTRY_USER"
 PASSWORD = "CASABINDER_REGISTRY_PASSWORD"  # noqa: S105  # a variable's name
 
+_GITLABS = "CI_REGISTRY_PASSWORD"
+
 
 def stated_login(environment: Mapping[str, str], registry: str) -> tuple[str, str] | None:
     """Return user and password for a registry (``host[:port]``): ours, or GitLab's own for its own registry."""
     if environment.get(PASSWORD):
         return environment.get(USER, ""), environment[PASSWORD]
-    if environment.get("CI_REGISTRY") == registry and environment.get("CI_REGISTRY_PASSWORD"):
-        return environment.get("CI_REGISTRY_USER", ""), environment["CI_REGISTRY_PASSWORD"]
+    if environment.get("CI_REGISTRY") == registry and environment.get(_GITLABS):
+        return environment.get("CI_REGISTRY_USER", ""), environment[_GITLABS]
     return None
+
+
+def without_passwords(environment: MutableMapping[str, str]) -> None:
+    """Take the passwords out of the environment, ours and GitLab's, whatever registry they are for."""
+    for name in (PASSWORD, _GITLABS):
+        environment.pop(name, None)
 
 
 @contextmanager
 def logged_in(environment: MutableMapping[str, str], registry: str) -> Iterator[None]:
     """Show the registry what the environment states, here and in the docker commands that are started."""
     login = stated_login(environment, registry)
-    environment.pop(PASSWORD, None)
+    without_passwords(environment)
     if login is None:
         yield
         return

@@ -23,7 +23,7 @@ class Outcome:
 
     ``unpushed`` says why the image was not pushed (empty: it was). ``change`` is what differs from the last build of
     the branch; where there is none, ``unknown_change`` says why. ``tags`` were set; ``launch`` is the launch page's
-    link and ``service`` the facility that it is at.
+    link and ``service`` the facility that it is at; ``unlinked`` says why there is no link to that facility.
     """
 
     surroundings: Surroundings
@@ -38,6 +38,7 @@ class Outcome:
     tags: tuple[str, ...] = ()
     service: str = ""
     launch: str = ""
+    unlinked: str = ""
     error: str = ""
     fault: bool = False
 
@@ -59,6 +60,7 @@ class Outcome:
             "unpushed": self.unpushed,
             "tags": list(self.tags),
             "launch": self.launch,
+            "unlinked": self.unlinked,
             "smoke_test": {
                 "state": self.smoke.state,
                 "why": self.smoke.why,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from base_images.definition import catalogue
 from builder.attachments.inspection import inspect
 from builder.attachments.location import Location
 from builder.build import build, commit_alias
@@ -26,7 +27,7 @@ from builder.repository.checkout import resolve_ref
 from builder.repository.remote import check_location
 from builder.repository.spec import Commit, RepoSpec, UnreachableError
 from launcher.ci.change import MOST_COMMITS, change_since
-from launcher.ci.link import launch_link
+from launcher.ci.link import NoLinkError, launch_link
 from launcher.ci.outcome import Outcome
 from launcher.ci.smoke import SmokeReport
 from launcher.ci.surroundings import public_address, with_origin
@@ -115,6 +116,17 @@ def run_ci(
     return outcome
 
 
+def withheld(options: CiOptions, surroundings: Surroundings) -> str:
+    """Return why the run gets no credentials and pushes nothing; ``""`` if it does."""
+    if surroundings.foreign:
+        return "this is a pull request from a fork, whose code never gets the registry's credentials"
+    if options.push == "never":
+        return "--no-push was given"
+    if surroundings.doubtful and options.push != "must":
+        return "a comment at a pull request began this, and nothing says whose code it is; --push says that it is yours"
+    return ""
+
+
 def check_tag(tag: str) -> None:
     """Raise :class:`InvalidReferenceError` for what is no tag, or has the form of the tags that never move."""
     validate_tag(tag)
@@ -153,11 +165,7 @@ def _build(
     """Build into the registry; into a layout where pushing is not wanted, not allowed, or not possible."""
     facility, bases = context.facility, context.bases(options.base)
     wanted = BuildOptions(options.as_of)
-    why = ""
-    if surroundings.foreign:
-        why = "this is a pull request from a fork, whose code never gets the registry's credentials"
-    elif options.push == "never":
-        why = "--no-push was given"
+    why = withheld(options, surroundings)
     if isinstance(facility.store, LayoutStore):
         record = build(commit.spec, bases, facility, report, options=wanted, rebuild=options.rebuild, commit=commit)
         return _Built(record, facility, f"{facility.registry} is a directory of image layouts")
@@ -188,8 +196,15 @@ def _inspect(built: _Built) -> Inspection:
 
 def _linked(outcome: Outcome, context: Context, options: CiOptions, commit: Commit) -> Outcome:
     service = (options.service or context.site.service.url or "").rstrip("/")
-    link = launch_link(service, commit.spec, context.facility.fetching.hosts) if service else ""
-    return replace(outcome, service=service, launch=link)
+    outcome = replace(outcome, service=service)
+    if not service:
+        return outcome
+    known, hosts = catalogue(context.catalogues), context.facility.fetching.hosts
+    try:
+        link = launch_link(service, commit.spec, known, hosts, base=options.base or "", as_of=options.as_of)
+    except NoLinkError as why:
+        return replace(outcome, unlinked=str(why))
+    return replace(outcome, launch=link)
 
 
 def _compared(

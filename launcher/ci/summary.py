@@ -32,6 +32,8 @@ def summary(outcome: Outcome) -> str:
         parts.append(f"Not pushed: {_plain(outcome.unpushed)}")
     if outcome.launch and outcome.record and not outcome.unpushed:
         parts.append(markup(outcome.launch, f"{outcome.service}/badge_logo.svg").markdown)
+    if outcome.unlinked and outcome.record:
+        parts.append(f"No launch badge: {_plain(outcome.unlinked)}")
     if outcome.record:
         parts += [
             _table(outcome, outcome.record),

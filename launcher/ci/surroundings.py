@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from builder.repository.spec import SCP_LIKE, RepoSpec
@@ -27,8 +27,8 @@ System = Literal["github", "gitlab", "jenkins", "plain"]
 class Surroundings:
     """What a CI says. ``url``, ``ref`` (full, as ``refs/heads/main``) and ``commit`` are empty where it says nothing.
 
-    ``foreign`` is true for a pull request from a fork: code of somebody who may not push. ``summary`` and ``outputs``
-    are the files that GitHub wants these in.
+    ``foreign`` is true for a pull request from a fork: code of somebody who may not push; ``doubtful`` where it may be
+    one, and the CI does not say. ``summary`` and ``outputs`` are the files that GitHub wants these in.
     """
 
     system: System = "plain"
@@ -36,6 +36,7 @@ class Surroundings:
     ref: str = ""
     commit: str = ""
     foreign: bool = False
+    doubtful: bool = False
     summary: Path | None = None
     outputs: Path | None = None
 
@@ -76,25 +77,46 @@ def with_origin(found: Surroundings, url: str) -> Surroundings:
 def _github(environment: Mapping[str, str]) -> Surroundings:
     repository = environment.get("GITHUB_REPOSITORY", "")
     server = environment.get("GITHUB_SERVER_URL", "https://github.com").rstrip("/")
+    name, event = environment.get("GITHUB_EVENT_NAME", ""), _event(environment)
     return Surroundings(
         system="github",
         url=f"{server}/{repository}" if repository else "",
         ref=environment.get("GITHUB_REF", ""),
         commit=environment.get("GITHUB_SHA", ""),
-        foreign=_from_a_fork(environment, repository),
+        foreign=_from_a_fork(name, event, repository),
+        doubtful=_commented(name, event),
         summary=_path(environment.get("GITHUB_STEP_SUMMARY")),
         outputs=_path(environment.get("GITHUB_OUTPUT")),
     )
 
 
-def _from_a_fork(environment: Mapping[str, str], repository: str) -> bool:
-    """Say whether a pull request's head is in another repository; one that can't be read is taken for foreign."""
-    if not environment.get("GITHUB_EVENT_NAME", "").startswith("pull_request"):
-        return False
+def _event(environment: Mapping[str, str]) -> object:
     try:
-        event = json.loads(Path(environment["GITHUB_EVENT_PATH"]).read_bytes())
-        return bool(event["pull_request"]["head"]["repo"]["full_name"] != repository)
-    except (KeyError, OSError, TypeError, ValueError):
+        return json.loads(Path(environment["GITHUB_EVENT_PATH"]).read_bytes())
+    except (KeyError, OSError, ValueError):
+        return None
+
+
+def _from_a_fork(name: str, event: Any, repository: str) -> bool:
+    """Say whether the code of a pull request, or of a run that this one follows, is from another repository.
+
+    What can't be read is taken for foreign. A run that follows another has all secrets, even if that one was a fork's.
+    """
+    try:
+        if name.startswith("pull_request"):
+            return bool(event["pull_request"]["head"]["repo"]["full_name"] != repository)
+        if name == "workflow_run":
+            return bool(event["workflow_run"]["head_repository"]["full_name"] != repository)
+    except (KeyError, TypeError):
+        return True
+    return False
+
+
+def _commented(name: str, event: Any) -> bool:
+    """Say whether this was begun by a comment at a pull request: the event does not say where its head is."""
+    try:
+        return name == "issue_comment" and "pull_request" in event["issue"]
+    except (KeyError, TypeError):
         return True
 
 

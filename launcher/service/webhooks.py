@@ -1,9 +1,9 @@
 """``POST /api/webhooks/...``: a push at GitHub or GitLab is built before anybody clicks, below what people wait for.
 
 Nobody logs in here: a message shows that it comes from whom the site shares a secret with. Then it is read, and built
-if the site's lists have its repository and branch, as the launch page would build that commit. A message that was taken
-before is not taken again; GitHub does not sign the number of a delivery, so it is the message itself that is known
-again, by its hash.
+if the site's lists have its repository and branch, as the launch page would build that commit. A message that began
+or found a build is not taken again; GitHub does not sign the number of a delivery, so it is the message itself that is
+known again, by its hash.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 OWNER = Principal("service", "webhook")
 BODY_BYTES = 2**20
-_BUSY = 429
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -119,9 +118,8 @@ class PushHandler(WebhookHandler):
             raise RefusedError("this message was taken before", 409)
         try:
             job = await self.services.desk.submit(asked, OWNER, priority=PREBUILD)
-        except RefusedError as error:
-            if error.status >= _BUSY:  # it may be sent again
-                await asyncio.to_thread(remembered.forget, names)
+        except BaseException:  # it began nothing, so it may be sent again
+            await asyncio.to_thread(remembered.forget, names)
             raise
         if not job.ended:
             self.services.runner.wake()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from builder.repository.spec import RepoSpec
-from launcher.ci.link import launch_link
+from launcher.ci.link import NoLinkError, launch_link
 from launcher.ci.run import check_tag
 from registry_sync.errors import InvalidReferenceError
 
 HUB = "https://hub.example.org"
+BASES = ("coffea-py313", "tiny")
+SPEC = RepoSpec("https://github.com/team/analysis", "refs/heads/main")
 
 
 @pytest.mark.parametrize(
@@ -25,11 +29,34 @@ HUB = "https://hub.example.org"
     ],
 )
 def test_the_link(url: str, ref: str, path: str) -> None:
-    assert launch_link(HUB, RepoSpec(url, ref)) == f"{HUB}/v2/{path}"
+    assert launch_link(HUB, RepoSpec(url, ref), BASES) == f"{HUB}/v2/{path}"
 
 
-def test_nobody_else_can_launch_a_directory() -> None:
-    assert launch_link(HUB, RepoSpec("/home/me/analysis", "HEAD")) == ""
+@pytest.mark.parametrize(
+    ("base", "as_of", "query"),
+    [
+        ("coffea-py313", "", "base=coffea-py313"),
+        ("coffea-py313:2026.09", "2026-01-31", "base=coffea-py313%3A2026.09&as_of=2026-01-31"),
+        ("stable", "", "base=stable"),
+        ("", "commit", "as_of=commit"),
+    ],
+)
+def test_the_link_asks_for_what_was_built(base: str, as_of: str, query: str) -> None:
+    link = launch_link(HUB, SPEC, BASES, base=base, as_of=as_of)
+    assert link == f"{HUB}/v2/gh/team/analysis/main?{query}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "base", "why"),
+    [
+        (RepoSpec("/home/me/analysis", "HEAD"), "", "no public address"),
+        (replace(SPEC, subdirectory="sub"), "", "subdirectory"),
+        (SPEC, "registry.example.org/bases/own:1", "registry.example.org/bases/own:1"),
+    ],
+)
+def test_what_no_launch_page_can_ask_for_has_no_link(spec: RepoSpec, base: str, why: str) -> None:
+    with pytest.raises(NoLinkError, match=why):
+        launch_link(HUB, spec, BASES, base=base)
 
 
 @pytest.mark.parametrize("tag", ["0123456789abcdef", "git-0a1b2c3d4e5f-01234567", "sha256-abc", "a b", "-x", ""])

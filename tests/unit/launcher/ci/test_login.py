@@ -6,13 +6,11 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from launcher.ci.login import PASSWORD, USER, logged_in, stated_login
+import pytest
+
+from launcher.ci.login import PASSWORD, USER, logged_in, stated_login, without_passwords
 from registry_sync.credentials import Credentials, docker_credentials
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_ours_come_first_and_gitlabs_are_for_its_own_registry() -> None:
@@ -40,6 +38,18 @@ def test_they_are_a_file_for_as_long_as_they_are_needed(tmp_path: Path, monkeypa
     assert not place.exists()
     assert os.environ["DOCKER_CONFIG"] == str(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()) == kept
+
+
+@pytest.mark.parametrize("registry", ["registry.example.org", "elsewhere.example.org"])
+@pytest.mark.parametrize("ours", [{}, {USER: "robot", PASSWORD: "own"}])
+def test_no_password_is_left_to_what_is_started(registry: str, ours: dict[str, str], tmp_path: Path) -> None:
+    gitlab = {"CI_REGISTRY": "registry.example.org", "CI_REGISTRY_USER": "ci", "CI_REGISTRY_PASSWORD": "job"}
+    environment = {**gitlab, **ours, "DOCKER_CONFIG": str(tmp_path)}
+    with logged_in(environment, registry):
+        assert not {PASSWORD, "CI_REGISTRY_PASSWORD"} & environment.keys()
+    withheld = {**gitlab, **ours}
+    without_passwords(withheld)
+    assert not {PASSWORD, "CI_REGISTRY_PASSWORD"} & withheld.keys()
 
 
 def test_without_any_the_environment_stays_as_it_is() -> None:

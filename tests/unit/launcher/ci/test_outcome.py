@@ -100,6 +100,12 @@ def test_a_build_that_changed_nothing_says_so() -> None:
     assert outputs(same)["changed"] == "false"
 
 
+def test_without_a_link_the_summary_says_why() -> None:
+    unlinked = summary(replace(BUILT, launch="", unlinked="this is the image of a subdirectory"))
+    assert "No launch badge: this is the image of a subdirectory\n" in unlinked
+    assert "badge_logo" not in unlinked
+
+
 def test_the_outputs() -> None:
     values = outputs(BUILT)
     assert values == {

@@ -17,7 +17,7 @@ from builder.repository.checkout import checkout, resolve_ref
 from builder.repository.spec import RepoSpec
 from launcher.ci import inside_image
 from launcher.ci.inside_image import CHECK, DONE
-from launcher.ci.smoke import Check, SmokePlan, plan_smoke_test, read_report
+from launcher.ci.smoke import Check, SmokePlan, SmokeReport, plan_smoke_test, read_report
 from tests.testbed.git_repository import commit_files
 
 if TYPE_CHECKING:
@@ -118,6 +118,17 @@ def test_the_program_runs_tests_and_scripts(tmp_path: Path) -> None:
         ("image-tests/works.sh", True),
     ]
     assert report.checks[1].said == "what went wrong"
+
+
+@pytest.mark.parametrize("files", [[], ["check.py", "data.txt"]])
+def test_a_directory_without_tests_is_no_test_passed(files: list[str], tmp_path: Path) -> None:
+    (tmp_path / "image-tests").mkdir()
+    for name in files:
+        (tmp_path / "image-tests" / name).touch()
+    report = read_report(run_inside(tmp_path, tests="image-tests"))
+    assert report == SmokeReport(
+        "failed", (Check("image-tests", passed=False, said="it has no test_*.py, *_test.py, *.sh or notebook"),)
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.ci.run import CiOptions, withheld
 from launcher.ci.surroundings import Surroundings, public_address, read_surroundings, with_origin
 
 GITHUB = {
@@ -69,6 +70,38 @@ def test_a_pull_request_that_cannot_be_read_is_foreign(tmp_path: Path) -> None:
     assert read_surroundings(stated).foreign
     (tmp_path / "event.json").write_text("[")
     assert read_surroundings({**stated, "GITHUB_EVENT_PATH": str(tmp_path / "event.json")}).foreign
+
+
+@pytest.mark.parametrize(
+    ("run", "foreign"),
+    [
+        ({"head_repository": {"full_name": "team/analysis"}}, False),
+        ({"head_repository": {"full_name": "stranger/analysis"}}, True),
+        ({"head_repository": None}, True),
+        ({}, True),
+    ],
+)
+def test_what_follows_a_run_of_a_fork_is_foreign(run: dict[str, object], foreign: bool, tmp_path: Path) -> None:
+    file = tmp_path / "event.json"
+    file.write_text(json.dumps({"workflow_run": run}))
+    found = read_surroundings({**GITHUB, "GITHUB_EVENT_NAME": "workflow_run", "GITHUB_EVENT_PATH": str(file)})
+    assert (found.foreign, found.doubtful) == (foreign, False)
+    assert bool(withheld(CiOptions(push="must"), found)) is foreign
+
+
+@pytest.mark.parametrize(
+    ("issue", "doubtful"), [({"number": 1}, False), ({"number": 1, "pull_request": {"url": "..."}}, True), (None, True)]
+)
+def test_a_comment_at_a_pull_request_says_not_whose_it_is(
+    issue: dict[str, object] | None, doubtful: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "event.json"
+    file.write_text(json.dumps({"issue": issue}))
+    stated = {**GITHUB, "GITHUB_EVENT_NAME": "issue_comment", "GITHUB_EVENT_PATH": str(file)}
+    found = read_surroundings(stated)
+    assert (found.foreign, found.doubtful) == (False, doubtful)
+    assert bool(withheld(CiOptions(), found)) is doubtful
+    assert withheld(CiOptions(push="must"), found) == ""
 
 
 def test_gitlab() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +18,7 @@ from registry_sync.layout import LayoutStore
 from tests.testbed.jobs import waiting
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from launcher.jobs.desk import Desk
@@ -27,20 +28,27 @@ REPOSITORY = Asked("gh", "team/repo/HEAD")
 
 @dataclass
 class ScriptedDesk:
-    """Says what it is told to say of bases and images, and keeps what was asked for."""
+    """Says what it is told to say of bases and images, and keeps what was asked for.
+
+    ``asked_bases`` and ``asked_images`` count the questions.
+    """
 
     base: str = "host/bases/b@sha256:1"
     word: str = "built"
     found: object = None
     silent: bool = False
     submitted: list[Asked] = field(default_factory=list)
+    asked_bases: int = 0
+    asked_images: int = 0
 
     async def offered(self) -> list[str]:
+        self.asked_bases += 1
         if self.silent:
             raise RefusedError("the registry does not answer", 503)
         return [self.base]
 
     async def standing(self, _: Asked) -> str:
+        self.asked_images += 1
         return self.word
 
     async def find_image(self, *_: Any) -> object:
@@ -60,57 +68,62 @@ def prebuilds(directory: Path, desk: ScriptedDesk, *, channel: bool, every: int 
     return Prebuilds(context, cast("Desk", desk), lambda _: [REPOSITORY], lambda: None, channel_seconds=0.01)
 
 
-async def until(condition: Any, seconds: float = 5) -> None:
+async def until(condition: Any, seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
 
 
-def rounds(rooms: Prebuilds, play: Any) -> None:
-    async def both() -> None:
-        running = asyncio.ensure_future(rooms.run())
-        try:
-            await play()
-        finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+async def looked_at_bases(desk: ScriptedDesk, times: int = 3) -> None:
+    """Wait until the bases were asked for so often again: whatever an answer begins has begun."""
+    before = desk.asked_bases
+    await until(lambda: desk.asked_bases >= before + times)
 
-    asyncio.run(both())
+
+@asynccontextmanager
+async def running(rooms: Prebuilds) -> AsyncIterator[None]:
+    """Let rounds be begun."""
+    task = asyncio.ensure_future(rooms.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def test_a_new_release_is_taken_up_without_waiting_for_the_next_turn(tmp_path: Path) -> None:
     desk = ScriptedDesk()
 
     async def play() -> None:
-        await asyncio.sleep(0.1)
-        assert desk.submitted == []
-        desk.silent = True
-        await asyncio.sleep(0.05)
-        # The image of the base before is known by another name: a plain build makes this one's.
-        desk.silent, desk.word, desk.base = False, "stale base", "host/bases/b@sha256:2"
-        await until(lambda: desk.submitted)
-        assert desk.submitted[0] == REPOSITORY
-        taken = len(desk.submitted)
-        desk.word = "built"
-        await asyncio.sleep(0.1)
-        assert len(desk.submitted) == taken
+        async with running(prebuilds(tmp_path, desk, channel=True)):
+            await until(lambda: desk.asked_images)
+            await looked_at_bases(desk)
+            desk.silent = True
+            await looked_at_bases(desk)
+            assert (desk.asked_images, desk.submitted) == (1, [])
+            # The image of the base before is known by another name: a plain build makes this one's.
+            desk.silent, desk.word, desk.base = False, "stale base", "host/bases/b@sha256:2"
+            await until(lambda: desk.submitted)
+            await looked_at_bases(desk)
+            assert desk.submitted == [REPOSITORY]
 
-    rounds(prebuilds(tmp_path, desk, channel=True), play)
+    asyncio.run(play())
 
 
 def test_without_a_channel_only_the_schedule_and_a_nudge_count(tmp_path: Path) -> None:
-    desk = ScriptedDesk()
-    rooms = prebuilds(tmp_path, desk, channel=False)
+    desk, other = ScriptedDesk(), ScriptedDesk()
+    rooms, beside = prebuilds(tmp_path, desk, channel=False), prebuilds(tmp_path, other, channel=True)
 
     async def play() -> None:
-        await asyncio.sleep(0.05)
-        desk.word, desk.base, desk.found = "stale base", "host/bases/b@sha256:2", object()
-        await asyncio.sleep(0.1)
-        assert desk.submitted == []
-        rooms.nudge()
-        await until(lambda: desk.submitted)
-        # A base that was made anew under its tag: what is there by that name has to be built again.
-        assert desk.submitted == [replace(REPOSITORY, rebuild=True)]
+        async with running(rooms), running(beside):
+            await until(lambda: desk.asked_images)
+            desk.word, desk.base, desk.found = "stale base", "host/bases/b@sha256:2", object()
+            await looked_at_bases(other)  # with a channel they are
+            assert (desk.asked_bases, desk.asked_images) == (1, 1)
+            rooms.nudge()
+            await until(lambda: desk.submitted)
+            # A base that was made anew under its tag: what is there by that name has to be built again.
+            assert desk.submitted == [replace(REPOSITORY, rebuild=True)]
 
-    rounds(rooms, play)
+    asyncio.run(play())
