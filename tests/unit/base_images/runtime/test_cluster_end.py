@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 from casabinder_runtime import cluster_end, server_extension, session
 from casabinder_runtime.cluster_end import end_cluster
 from distributed import Scheduler, SpecCluster
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Hanging(ProcessInterface):  # type: ignore[misc]  # distributed is untyped
@@ -40,14 +42,12 @@ def ended(worker: type[ProcessInterface]) -> tuple[bool, Status]:
     return asyncio.run(run())
 
 
-@pytest.fixture(autouse=True)
-def little_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_end, "CLOSE_SECONDS", 0.1)
-
-
-def test_a_worker_that_hangs_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_that_hangs_is_not_waited_for(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_end, "CLOSE_SECONDS", 0.5)
     assert ended(Hanging) == (False, Status.closed)
-    assert "is not closed after 0.1 s" in caplog.text
+    assert "is not closed after 0.5 s" in caplog.text
     assert "Hanging.close (test_cluster_end.py:" in caplog.text
 
 
@@ -56,13 +56,12 @@ def test_a_worker_that_fails_to_close_does_not_keep_the_rest_from_closing(caplog
     assert "TimeoutError: not joined" in caplog.text
 
 
-def test_a_cluster_that_closes_is_not_talked_about(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cluster_end, "CLOSE_SECONDS", 60)
+def test_a_cluster_that_closes_is_not_talked_about(caplog: pytest.LogCaptureFixture) -> None:
     assert ended(ProcessInterface) == (True, Status.closed)
     assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
 
 
 def test_who_waits_for_another_waits_longer() -> None:
-    assert 15 + cluster_end.LEFT_SECONDS < session.GIVE_UP_SECONDS < server_extension.STOP_SECONDS
+    assert (
+        cluster_end.CLOSE_SECONDS + cluster_end.LEFT_SECONDS < session.GIVE_UP_SECONDS < server_extension.STOP_SECONDS
+    )
