@@ -32,7 +32,8 @@ class Broken(ProcessInterface):  # type: ignore[misc]  # distributed is untyped
 
 def ended(worker: type[ProcessInterface]) -> tuple[bool, Status]:
     """End a cluster with one worker; return what was said of it, and how the scheduler is then."""
-    scheduler: dict[str, Any] = {"cls": Scheduler, "options": {"protocol": "inproc", "dashboard": False}}
+    options = {"protocol": "inproc", "dashboard_address": "127.0.0.1:0"}
+    scheduler: dict[str, Any] = {"cls": Scheduler, "options": options}
 
     async def run() -> tuple[bool, Status]:
         cluster = SpecCluster({0: {"cls": worker}}, scheduler, asynchronous=True)
