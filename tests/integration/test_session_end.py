@@ -40,14 +40,14 @@ class StubbornPool(LocalPool):
         cluster.new_spec["cls"] = Stubborn
         return cluster
 
-cluster_end.CLOSE_SECONDS = 0.5
+cluster_end.CLOSE_SECONDS = {close_seconds}
 session.GIVE_UP_SECONDS = {give_up}
 session.make_pool = lambda config: StubbornPool(workers=1)
 sys.exit(session.main())
 """
 
 
-def end_of_session(tmp_path: Path, close: str, *, give_up: float = 60) -> str:
+def end_of_session(tmp_path: Path, close: str, *, close_seconds: float = 60, give_up: float = 60) -> str:
     """Run a session with a worker that closes in a certain way, stop it, and return its log; its status must be 1."""
     directory = tmp_path / "session"
     directory.mkdir(mode=0o700)
@@ -55,9 +55,10 @@ def end_of_session(tmp_path: Path, close: str, *, give_up: float = 60) -> str:
     options = ["--directory", str(directory), "--identity", str(write_identity(tmp_path / "env.json"))]
     options += ["--repository", str(tmp_path), "--port", str(port), "--dashboard-port", str(port + 1)]
     log = tmp_path / "log"
+    how = {"close": close, "close_seconds": close_seconds, "give_up": give_up}
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-c", SESSION.format(close=close, give_up=give_up), *options],
+            [sys.executable, "-P", "-c", SESSION.format(**how), *options],
             env={**os.environ, "PYTHONPATH": str(RUNTIME)},
             stderr=stream,
         )
@@ -76,8 +77,8 @@ def end_of_session(tmp_path: Path, close: str, *, give_up: float = 60) -> str:
 
 
 def test_a_worker_that_hangs_is_left_behind(tmp_path: Path) -> None:
-    log = end_of_session(tmp_path, HANGS)
-    assert "is not closed after 0.5 s" in log
+    log = end_of_session(tmp_path, HANGS, close_seconds=2)
+    assert "is not closed after 2 s" in log
     assert "Stubborn.close" in log
     assert not [*tmp_path.rglob("*.key"), *tmp_path.rglob("*.pem")]
 
@@ -89,6 +90,6 @@ def test_a_worker_that_fails_to_close_is_left_behind(tmp_path: Path) -> None:
 
 
 def test_a_session_that_cannot_do_anything_any_more_tells_where_it_was(tmp_path: Path) -> None:
-    log = end_of_session(tmp_path, BLOCKS, give_up=2)
+    log = end_of_session(tmp_path, BLOCKS, give_up=5)
     assert "most recent call first" in log
     assert "in close" in log

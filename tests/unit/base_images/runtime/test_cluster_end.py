@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 from casabinder_runtime import cluster_end, server_extension, session
 from casabinder_runtime.cluster_end import end_cluster
 from distributed import Scheduler, SpecCluster
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Hanging(ProcessInterface):  # type: ignore[misc]  # distributed is untyped
@@ -30,7 +32,8 @@ class Broken(ProcessInterface):  # type: ignore[misc]  # distributed is untyped
 
 def ended(worker: type[ProcessInterface]) -> tuple[bool, Status]:
     """End a cluster with one worker; return what was said of it, and how the scheduler is then."""
-    scheduler: dict[str, Any] = {"cls": Scheduler, "options": {"protocol": "inproc", "dashboard": False}}
+    options = {"protocol": "inproc", "dashboard_address": "127.0.0.1:0"}
+    scheduler: dict[str, Any] = {"cls": Scheduler, "options": options}
 
     async def run() -> tuple[bool, Status]:
         cluster = SpecCluster({0: {"cls": worker}}, scheduler, asynchronous=True)
@@ -40,14 +43,12 @@ def ended(worker: type[ProcessInterface]) -> tuple[bool, Status]:
     return asyncio.run(run())
 
 
-@pytest.fixture(autouse=True)
-def little_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_end, "CLOSE_SECONDS", 0.1)
-
-
-def test_a_worker_that_hangs_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_that_hangs_is_not_waited_for(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_end, "CLOSE_SECONDS", 0.5)
     assert ended(Hanging) == (False, Status.closed)
-    assert "is not closed after 0.1 s" in caplog.text
+    assert "is not closed after 0.5 s" in caplog.text
     assert "Hanging.close (test_cluster_end.py:" in caplog.text
 
 
@@ -56,13 +57,12 @@ def test_a_worker_that_fails_to_close_does_not_keep_the_rest_from_closing(caplog
     assert "TimeoutError: not joined" in caplog.text
 
 
-def test_a_cluster_that_closes_is_not_talked_about(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cluster_end, "CLOSE_SECONDS", 60)
+def test_a_cluster_that_closes_is_not_talked_about(caplog: pytest.LogCaptureFixture) -> None:
     assert ended(ProcessInterface) == (True, Status.closed)
     assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
 
 
 def test_who_waits_for_another_waits_longer() -> None:
-    assert 15 + cluster_end.LEFT_SECONDS < session.GIVE_UP_SECONDS < server_extension.STOP_SECONDS
+    assert (
+        cluster_end.CLOSE_SECONDS + cluster_end.LEFT_SECONDS < session.GIVE_UP_SECONDS < server_extension.STOP_SECONDS
+    )
