@@ -181,6 +181,10 @@ class RunningPool:
         """Send a running job away from its node; it goes back to the queue."""
         self.run("condor_vacate_job", job)
 
+    def lose_shadows(self) -> None:
+        """Kill what looks after the running jobs on the schedd's side; they go back to the queue, as their ads are."""
+        self.run("pkill", "-KILL", "-x", "condor_shadow")
+
     # --- daemons ---------------------------------------------------------------------------------------------
 
     def run(self, *command: str) -> str:

@@ -30,9 +30,11 @@ COMMAND = (
 SECRETS = "/run/casabinder"
 START_SECONDS = 60.0
 CODE_SECONDS = 120.0
+STACKS_SECONDS = 10.0  # before the end, code that hangs says where
 JOIN_SECONDS = 60
 PREAMBLE = """
-import sys, time
+import faulthandler, sys, time
+faulthandler.dump_traceback_later(%f)
 class Heard:
     def __init__(self, stream): self.stream, self.text = stream, ""
     def write(self, text): self.text += text; return self.stream.write(text)
@@ -54,6 +56,7 @@ class PoolSession:
 
     container: str
     secrets: Path
+    pool: RunningPool
 
     @property
     def directory(self) -> Path:
@@ -64,11 +67,11 @@ class PoolSession:
             time.sleep(0.1)
         return found[0]
 
-    def start(self, code: str) -> subprocess.Popen[str]:
+    def start(self, code: str, seconds: float = CODE_SECONDS) -> subprocess.Popen[str]:
         """Run Python code in the notebook's place.
 
         ``cluster`` is its ``FacilityCluster``, ``client`` a client, and ``hear(*words)`` waits until it was shown a
-        line that has all the words.
+        line that has all the words. Shortly before ``seconds`` are over it writes its stacks to stderr.
         """
         record = read_record(self.directory)
         assert record is not None, self.log()
@@ -80,19 +83,21 @@ class PoolSession:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert process.stdin is not None
-        process.stdin.write(PREAMBLE + code)
+        process.stdin.write(PREAMBLE % (seconds - STACKS_SECONDS) + code)
         process.stdin.close()
         process.stdin = None  # so that communicate() does not write to it
         return process
 
     def run(self, code: str, seconds: float = CODE_SECONDS) -> str:
         """Run Python code and return what it printed; what it wrote to stderr is in the failure, if it fails."""
-        process = self.start(code)
+        process = self.start(code, seconds)
         try:
             said, errors = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
+            where = self._where_workers_are()
             process.kill()
-            raise AssertionError(f"no end after {seconds} s: {process.communicate()}\n{self.log()}") from None
+            said, errors = process.communicate()
+            raise AssertionError(f"no end after {seconds} s: {said}\n{errors}\n{where}\n{self.log()}") from None
         assert process.returncode == 0, f"{said}\n{errors}\n{self.log()}"
         return said
 
@@ -113,6 +118,18 @@ class PoolSession:
         """Return what the notebook is shown, as soon as it has ``words`` in it."""
         process = self.start(f"hear({words!r}, seconds={seconds})\n")
         return process.communicate(timeout=seconds + START_SECONDS)[1]
+
+    def _where_workers_are(self) -> str:
+        """Return what HTCondor says of the workers' jobs, and at which addresses the scheduler has workers."""
+        told = ("CasabinderWorker", "JobStatus", "NumJobStarts", "RemoteHost", "dask_HostPort")
+        jobs = [{name: ad.get(name) for name in told} for ad in session_jobs(self.pool)]
+        asking = self.start("print(*cluster.workers)\n", START_SECONDS)
+        try:
+            addresses, _ = asking.communicate(timeout=START_SECONDS)
+        except subprocess.TimeoutExpired:
+            asking.kill()
+            addresses = f"the scheduler does not say it: {asking.communicate()}"
+        return "\n".join([*map(str, jobs), addresses])
 
     def log(self) -> str:
         """Return the end of what the session process said, and of what workers in containers say."""
@@ -160,7 +177,7 @@ def running_pool_session(
         *("--volume", f"{secrets}:{SECRETS}", "--env", f"CASABINDER_SECRETS={SECRETS}"),
         *("--env", f"CASABINDER_POOL={json.dumps(document)}", notebook, "sh", "-c", COMMAND),
     ).strip()
-    running = PoolSession(container, secrets)
+    running = PoolSession(container, secrets, pool)
     try:
         assert running.directory
         yield running

@@ -19,7 +19,6 @@ from casabinder_runtime.cluster import client_security
 from casabinder_runtime.data_access import PUSHED_TOPIC
 from casabinder_runtime.errors import SessionError
 from casabinder_runtime.notices import TOPIC
-from casabinder_runtime.openssl_errors import clear_errors_before_use
 from casabinder_runtime.session_directory import find_session_directory, read_records, same_endpoint, wait_for_record
 from casabinder_runtime.xrootd_connections import connect_anew
 
@@ -40,7 +39,6 @@ def security(info: dict[str, str]) -> Security | None:
     address = info["address"]
     if not address.startswith("tls://"):
         return None
-    clear_errors_before_use()
     directory = find_session_directory()
     wait_for_record(directory)
     mine = (record for record in read_records(directory) if same_endpoint(address, record.address))

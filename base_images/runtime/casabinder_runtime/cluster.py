@@ -17,6 +17,7 @@ from distributed.utils import Log, Logs
 from tornado.ioloop import PeriodicCallback
 
 from casabinder_runtime.cluster_view import rows
+from casabinder_runtime.openssl_errors import clear_errors_before_use
 from casabinder_runtime.scheduler_plugin import STARTUP_KEY
 from casabinder_runtime.session_directory import (
     STARTUP_SECONDS,
@@ -37,7 +38,11 @@ REFRESH_SECONDS = 1.0
 
 
 def client_security(record: SessionRecord) -> Security:
-    """Return what a client needs to talk to the session's scheduler."""
+    """Return what a client needs to talk to the session's scheduler.
+
+    Every client of it comes past here; Dask does not ask the security loader for one that is made from a cluster.
+    """
+    clear_errors_before_use()
     return Security(
         require_encryption=True,
         tls_ca_file=record.tls_ca_file,

@@ -3,8 +3,16 @@
 Docker chooses the node's port when the container starts, so nobody can say it in the job's description. HTCondor's
 starter asks Docker two seconds later, and every five seconds until it knows, and appends ``dask_HostPort = 49153`` to
 the file that ``_CONDOR_JOB_AD`` names (src/condor_starter.V6.1/docker_proc.cpp, getStats). It never knows of an image
-that exposes a port which is not forwarded (src/condor_utils/docker-api.cpp, getServicePorts). The node's address is in
-``_CONDOR_MACHINE_AD``: ``MyAddress = "<192.0.2.5:9618?addrs=192.0.2.5-9618&...>"``.
+that exposes a port which is not forwarded (src/condor_utils/docker-api.cpp, getServicePorts).
+
+It tells the queue as well (PublishUpdateAd), and takes that back when the container ends, unless its shadow or its node
+was lost before: then the file begins with the port of that run. So the attribute is there from the beginning, in the
+job's description (``UNKNOWN``), and the file's first line of it is never this run's:
+
+    dask_HostPort = undefined           or 49153, of a run that was lost
+    dask_HostPort = 49200               appended
+
+The node's address is in ``_CONDOR_MACHINE_AD``: ``MyAddress = "<192.0.2.5:9618?addrs=192.0.2.5-9618&...>"``.
 """
 
 from __future__ import annotations
@@ -20,10 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 SERVICE = "dask"  # of ``container_service_names``
+UNKNOWN = {f"MY.{SERVICE}_HostPort": "undefined"}  # for the job's description
 UNREACHABLE = 79  # the exit status of a worker that is not told
 WAIT_SECONDS = 60.0
 _PAUSE = 0.2
-_HOST_PORT = re.compile(rf"^{SERVICE}_HostPort *= *(\d+)\s*$", re.MULTILINE | re.IGNORECASE)
+_HOST_PORT = re.compile(rf"^{SERVICE}_HostPort *= *(.*?) *\n", re.MULTILINE | re.IGNORECASE)
 # Of the startd, and as older versions call it. An address of version 6 is in brackets.
 _ADDRESS = re.compile(r'^(?:MyAddress|StartdIpAddr) *= *"<(\[[0-9a-fA-F:.]+\]|[^:?>\[]+):\d+', re.MULTILINE)
 
@@ -33,9 +42,12 @@ class ForwardingError(PoolError):
 
 
 def forwarded_port(job_ad: str) -> int | None:
-    """Return the node's port that leads to the worker, as soon as the job's ad has it; the last word counts."""
-    found = _HOST_PORT.findall(job_ad)
-    return int(found[-1]) if found else None
+    """Return the node's port that leads to the worker, as soon as it is appended to the job's ad; the last word counts.
+
+    The ad begins with what the queue knows of earlier runs.
+    """
+    appended = _HOST_PORT.findall(job_ad)[1:]
+    return int(appended[-1]) if appended and appended[-1].isdecimal() else None
 
 
 def node_address(machine_ad: str) -> str | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from casabinder_runtime.errors import PoolError
-from casabinder_runtime.forwarded_port import SERVICE, UNREACHABLE
+from casabinder_runtime.forwarded_port import SERVICE, UNKNOWN, UNREACHABLE
 from casabinder_runtime.worker_logs import error_file, output_file
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def quoted_environment(variables: Mapping[str, str]) -> str:
 
 def _container(site: PoolSite) -> dict[str, str]:
     if site.universe == "docker":
-        port = {"container_service_names": SERVICE, f"{SERVICE}_container_port": str(FORWARDED_PORT)}
+        port = {"container_service_names": SERVICE, f"{SERVICE}_container_port": str(FORWARDED_PORT), **UNKNOWN}
         forwarded = port if site.network == "nat" else {}
         return {
             "universe": "docker",

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from casabinder_runtime.forwarded_port import ForwardingError, contact_address, forwarded_port, node_address
 
-JOB_AD = 'ClusterId = 7\ncontainer_service_names = "dask"\ndask_ContainerPort = 8788\nMyType = "Job"\n'
+JOB_AD = 'ClusterId = 7\ncontainer_service_names = "dask"\ndask_ContainerPort = 8788\ndask_HostPort = undefined\n'
+OF_A_LOST_RUN = JOB_AD.replace("undefined", "49153")
 MACHINE_AD = 'Machine = "node.example.org"\nMyAddress = "<192.0.2.5:9618?addrs=192.0.2.5-9618&alias=n&sock=startd_1>"\n'
 
 
@@ -19,9 +20,18 @@ def job(tmp_path: Path) -> dict[str, str]:
 
 def test_the_port_is_what_was_appended_last() -> None:
     assert forwarded_port(JOB_AD) is None
-    assert forwarded_port(JOB_AD + "dask_HostPort = undefined\n") is None
     assert forwarded_port(JOB_AD + "dask_HostPort = 49153\n") == 49153
     assert forwarded_port(JOB_AD + "dask_HostPort = 49153\ndask_HostPort = 49200\n") == 49200
+
+
+def test_the_port_of_a_run_that_was_lost_is_not_taken() -> None:
+    assert forwarded_port(OF_A_LOST_RUN) is None
+    assert forwarded_port(OF_A_LOST_RUN + "dask_HostPort = 49200\n") == 49200
+    assert forwarded_port(OF_A_LOST_RUN + "dask_HostPort = 49153\n") == 49153, "Docker may give the same one again"
+
+
+def test_a_line_that_is_being_written_is_not_taken() -> None:
+    assert forwarded_port(JOB_AD + "dask_HostPort = 491") is None
 
 
 @pytest.mark.parametrize(

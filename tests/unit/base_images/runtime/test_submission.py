@@ -78,6 +78,7 @@ docker_override_entrypoint = True
 docker_network_type = nat
 container_service_names = dask
 dask_container_port = 8788
+MY.dask_HostPort = undefined
 """
 SIF = """\
 universe = container

@@ -30,7 +30,7 @@ def test_plaintext_cannot_be_asked_for() -> None:
 
 
 def test_behind_a_forwarded_port_it_listens_everywhere_and_announces_the_node(tmp_path: Path) -> None:
-    (tmp_path / "job").write_text("dask_HostPort = 49153\n")
+    (tmp_path / "job").write_text("dask_HostPort = undefined\ndask_HostPort = 49153\n")
     (tmp_path / "machine").write_text('MyAddress = "<192.0.2.5:9618?sock=startd>"\n')
     environment = {"_CONDOR_JOB_AD": str(tmp_path / "job"), "_CONDOR_MACHINE_AD": str(tmp_path / "machine")}
     options = WorkerOptions.parse(["tls://127.0.0.1:8786", "--name", "w-0", *TLS, "--forwarded-port", "8788"])
