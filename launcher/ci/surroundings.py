@@ -138,14 +138,17 @@ def _gitlab(environment: Mapping[str, str]) -> Surroundings:
 
 
 def _jenkins(environment: Mapping[str, str]) -> Surroundings:
+    fork = bool(environment.get("CHANGE_FORK"))
     branch = environment.get("GIT_BRANCH", "").removeprefix("origin/")
+    if environment.get("CHANGE_ID"):  # the job of a pull request calls its branch PR-12, which no repository has
+        branch = "" if fork else environment.get("CHANGE_BRANCH", "")
     tag = environment.get("TAG_NAME", "")
     return Surroundings(
         system="jenkins",
         url=public_address(environment.get("GIT_URL", "")),
         ref=f"refs/tags/{tag}" if tag else f"refs/heads/{branch}" if branch else "",
         commit=environment.get("GIT_COMMIT", ""),
-        foreign=bool(environment.get("CHANGE_FORK")),
+        foreign=fork,
     )
 
 

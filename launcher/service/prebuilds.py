@@ -1,8 +1,9 @@
 """The service's own pre-builds: a list and what is popular, looked at every so often, when a base was pushed, and when
 the site's channel names another release.
 
-What is built on today's base is left alone; the rest is queued below what people wait for. A round ends early when half
-of the queue is taken: the next one goes on.
+What is built on today's base is left alone; the rest is queued below what people wait for, and what failed before comes
+last and ever more seldom (:mod:`launcher.service.retries`). A round ends early when half of the queue is taken: the
+next one goes on.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from contextlib import suppress
 from dataclasses import replace
 from http import HTTPStatus
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from launcher.jobs.model import PREBUILD
 from launcher.refusal import RefusedError
 from launcher.security.principal import Principal
 from launcher.service.prebuild_list import asked_for, read_list
+from launcher.service.retries import Retries
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from launcher.context import Context
     from launcher.jobs.desk import Desk
     from launcher.jobs.model import Asked
+    from launcher.jobs.standing import Standing
 
 OWNER = Principal("service", "prebuild")
 _CHANNEL_SECONDS = 60.0
@@ -44,6 +49,7 @@ class Prebuilds:
         popular: Callable[[int], Sequence[Asked]],
         wake: Callable[[], None],
         channel_seconds: float = _CHANNEL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._channel_seconds = channel_seconds if context.site.channel else math.inf
         self._settings = context.site.service.prebuild
@@ -52,6 +58,7 @@ class Prebuilds:
         self._popular = popular
         self._wake = wake
         self._nudged = asyncio.Event()
+        self._retries = Retries(self._settings.every_seconds, clock)
 
     @property
     def wanted(self) -> bool:
@@ -59,14 +66,19 @@ class Prebuilds:
         return self._settings.list is not None or self._settings.popular > 0
 
     def nudge(self) -> None:
-        """Begin a round now, or after the one under way."""
+        """Begin a round now, or after the one under way: a base was pushed, so what failed may work."""
+        self._retries.clear()
         self._nudged.set()
 
     async def run(self) -> None:
         """Begin a round now and then, until cancelled; return at once if the site wants none."""
+        before: list[str] = []
         while self.wanted:
             self._nudged.clear()
             offered = await self._offered()
+            if offered and offered != before:
+                self._retries.clear()
+                before = offered
             try:
                 await self.round()
             except Exception:  # noqa: BLE001  # the next round may work, and nobody else begins it
@@ -74,11 +86,16 @@ class Prebuilds:
             await self._pause(offered)
 
     async def round(self) -> int:
-        """Queue what is not built; return how many."""
+        """Queue what is not built, what failed before last; return how many."""
         queued = 0
-        for asked in await asyncio.to_thread(self._listed):
+        again: list[Asked] = []
+        for asked in chain(await asyncio.to_thread(self._listed), again):  # comes to ``again`` when all others are done
             try:
-                queued += await self._one(asked)
+                standing = await self._desk.standing(asked)
+                if asked not in again and self._has_failed(asked, standing):
+                    again += [asked] if self._retries.due(asked) else []
+                else:
+                    queued += await self._one(asked, standing)
             except RefusedError as error:
                 _log.warning("%s/%s is not pre-built: %s", asked.provider, asked.spec, error)
                 if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -107,14 +124,21 @@ class Prebuilds:
             _log.warning("which bases are offered is not known: %s", error)
             return []
 
-    async def _one(self, asked: Asked) -> bool:
-        standing = await self._desk.standing(asked)
+    def _has_failed(self, asked: Asked, standing: Standing) -> bool:
+        # An image on yesterday's base stays what it is when building it anew fails.
+        return standing == "failed" or (standing == "stale base" and asked in self._retries)
+
+    async def _one(self, asked: Asked, standing: Standing) -> bool:
+        if standing in ("built", "not built"):
+            self._retries.forget(asked)
         if standing in ("built", "building"):
             return False
         # Of an earlier definition's base there is no image by today's name: a plain build makes it.
         rebuild = standing == "stale base" and await self._desk.find_image(asked, OWNER) is not None
         job = await self._desk.submit(replace(asked, rebuild=rebuild), OWNER, priority=PREBUILD)
         self._wake()
+        if standing != "not built":
+            self._retries.note(asked)
         return not job.ended
 
     def _listed(self) -> list[Asked]:

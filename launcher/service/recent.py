@@ -29,6 +29,11 @@ class Recent(Generic[_Answer]):
         kept = self._kept.get(question)
         return kept[0] if kept and kept[1] > self._clock() else None
 
+    def last(self, question: Hashable) -> _Answer | None:
+        """Return the answer that came last, good or not; only the newest of all are kept."""
+        kept = self._kept.get(question)
+        return kept[0] if kept else None
+
     async def get(self, question: Hashable, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Return the answer that is known, the one under way, or what ``ask`` returns."""
         known = self.known(question)

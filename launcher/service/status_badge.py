@@ -2,7 +2,8 @@
 
 It is for everybody and knows nobody: no cookie is set or read, and what is not public is ``not built``. Whoever asks
 begins nothing. What is known is kept for a minute, so that a README with many readers asks git host and registry once a
-minute; questions beyond that are counted by address.
+minute; questions beyond that are counted by address. Who has none left gets the word that was known last, for a proxy
+such as GitHub's asks for all its readers and would show them a broken picture.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from launcher.service.services import Services
 
 FRESH_SECONDS = 60
+BRIEF_SECONDS = 10
+"""For how long a word is good that may be an old one."""
 QUESTIONS = Rate(requests=120, seconds=60)
 """How many badges that are not known yet one address (or IPv6 network) may ask for."""
 UNKNOWN = "unknown"
@@ -53,15 +56,21 @@ class StatusBadgeHandler(PublicHandler):
         sent = self.request.path.split("/", 3)[3].removesuffix(".svg")
         query = self.query(ImageQuery)
         asked = Asked(provider, sent, base=query.base, as_of=query.as_of or "")
-        recent: Recent[str] = self.settings.setdefault("status_badges", Recent(FRESH_SECONDS))
-        word = recent.known(asked)
-        if word is None:
-            name, now = f"badge:{network_of(self.address)}", self.services.authentication.now()
-            await asyncio.to_thread(self.services.rates.take, name, QUESTIONS, now)
-            word = await recent.get(asked, lambda: standing_of(self.services, asked))
+        word, seconds = await self._word(asked)
         self.set_header("Content-Type", "image/svg+xml")
-        self.set_header("Cache-Control", f"public, max-age={FRESH_SECONDS}")
+        self.set_header("Cache-Control", f"public, max-age={seconds}")
         self.finish(badge("casabinder", word, colour=COLOURS[word]))
+
+    async def _word(self, asked: Asked) -> tuple[str, int]:
+        """Return the word, and for how many seconds it may be kept."""
+        recent: Recent[str] = self.settings.setdefault("status_badges", Recent(FRESH_SECONDS))
+        if recent.known(asked) is None:
+            name, now = f"badge:{network_of(self.address)}", self.services.authentication.now()
+            try:
+                await asyncio.to_thread(self.services.rates.take, name, QUESTIONS, now)
+            except RefusedError:
+                return recent.last(asked) or UNKNOWN, BRIEF_SECONDS
+        return await recent.get(asked, lambda: standing_of(self.services, asked)), FRESH_SECONDS
 
     def compute_etag(self) -> str | None:
         """Return a tag of the badge, so that nothing is sent to those who have it."""

@@ -69,7 +69,8 @@ def test_what_ci_built_a_click_finds_with_one_request(
     assert (outputs["pushed"], outputs["commit"], outputs["smoke-test"]) == ("true", commit, "skipped")
     for text in (outputs["image"], outputs["digest"], outputs["env-id"], "1 added", "`extra 1.0`", "refs/heads/main"):
         assert text in summary
-    assert "https://hub.example.org/v2/git/" in outputs["launch-url"]
+    # The base is an image reference, which no launch page can ask for.
+    assert (outputs["launch-url"], "No launch badge: " in summary) == ("", True)
     assert LOGIN[1] not in run.out + run.err
 
     # Somebody clicks, elsewhere: with another cache, and the address as people write it.

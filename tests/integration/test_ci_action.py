@@ -109,7 +109,7 @@ def test_the_action_builds_pushes_and_tells(site: CiSite, tmp_path: Path) -> Non
     assert run.used == ["actions/cache@v4"]
     assert run.outputs["pushed"] == "true"
     assert run.outputs["commit"] == commit
-    assert run.outputs["launch-url"].endswith("/main")
+    assert (run.outputs["launch-url"], "No launch badge: " in run.summary) == ("", True)
     assert run.summary.startswith("## casabinder: built\n")
     assert LOGIN[1] not in run.log + run.summary
     repository = run.outputs["image"].partition("/")[2].rpartition(":")[0]

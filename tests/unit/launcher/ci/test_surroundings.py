@@ -134,6 +134,15 @@ def test_jenkins() -> None:
     assert read_surroundings({**JENKINS, "CHANGE_FORK": "stranger"}).foreign
 
 
+def test_a_pull_request_in_jenkins_has_a_branch_or_none() -> None:
+    stated = {**JENKINS, "GIT_BRANCH": "PR-12", "CHANGE_ID": "12", "CHANGE_BRANCH": "feature/x"}
+    found = read_surroundings(stated)
+    assert (found.ref, found.foreign) == ("refs/heads/feature/x", False)
+    found = read_surroundings({**stated, "CHANGE_FORK": "stranger"})
+    assert (found.ref, found.foreign) == ("", True)
+    assert read_surroundings({**stated, "CHANGE_BRANCH": ""}).ref == ""
+
+
 def test_anything_else_says_nothing_and_the_origin_is_taken() -> None:
     plain = read_surroundings({"CI": "true"})
     assert plain == Surroundings()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
+
+import pytest
 
 from base_images.identity import Workshop
 from builder.facility import Facility
@@ -18,12 +21,14 @@ from registry_sync.layout import LayoutStore
 from tests.testbed.jobs import waiting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from launcher.jobs.desk import Desk
 
+HOUR = 3600
 REPOSITORY = Asked("gh", "team/repo/HEAD")
+BROKEN, OTHER = Asked("gh", "team/broken/HEAD"), Asked("gh", "team/other/HEAD")
 
 
 @dataclass
@@ -37,6 +42,8 @@ class ScriptedDesk:
     word: str = "built"
     found: object = None
     silent: bool = False
+    full: bool = False
+    words: dict[Asked, str] = field(default_factory=dict)
     submitted: list[Asked] = field(default_factory=list)
     asked_bases: int = 0
     asked_images: int = 0
@@ -47,25 +54,34 @@ class ScriptedDesk:
             raise RefusedError("the registry does not answer", 503)
         return [self.base]
 
-    async def standing(self, _: Asked) -> str:
+    async def standing(self, asked: Asked) -> str:
         self.asked_images += 1
-        return self.word
+        return self.words.get(asked, self.word)
 
     async def find_image(self, *_: Any) -> object:
         return self.found
 
     async def submit(self, asked: Asked, principal: object, *, priority: int) -> object:
         assert (principal, priority) == (OWNER, PREBUILD)
+        if self.full:
+            raise RefusedError("half of the queue is taken", 503)
         self.submitted.append(asked)
         return waiting("1", OWNER.owner, asked.spec)
 
 
-def prebuilds(directory: Path, desk: ScriptedDesk, *, channel: bool, every: int = 3600) -> Prebuilds:
-    settings = Service(prebuild=Prebuild(popular=1, every_seconds=every))
+def prebuilds(
+    directory: Path,
+    desk: ScriptedDesk,
+    *,
+    channel: bool = False,
+    listed: Sequence[Asked] = (REPOSITORY,),
+    clock: Callable[[], float] = time.monotonic,
+) -> Prebuilds:
+    settings = Service(prebuild=Prebuild(popular=1, every_seconds=HOUR))
     site = Site(channel="stable" if channel else None, service=settings)
     store = LayoutStore(directory / "store")
     context = Context(site, Facility(store, "host", "", directory), Workshop(directory))
-    return Prebuilds(context, cast("Desk", desk), lambda _: [REPOSITORY], lambda: None, channel_seconds=0.01)
+    return Prebuilds(context, cast("Desk", desk), lambda _: listed, lambda: None, channel_seconds=0.01, clock=clock)
 
 
 async def until(condition: Any, seconds: float = 60) -> None:
@@ -125,5 +141,60 @@ def test_without_a_channel_only_the_schedule_and_a_nudge_count(tmp_path: Path) -
             await until(lambda: desk.submitted)
             # A base that was made anew under its tag: what is there by that name has to be built again.
             assert desk.submitted == [replace(REPOSITORY, rebuild=True)]
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("word", ["failed", "stale base"])
+def test_what_fails_again_and_again_is_tried_ever_more_seldom(word: str, tmp_path: Path) -> None:
+    desk, now = ScriptedDesk(word=word), [0.0]
+    rooms = prebuilds(tmp_path, desk, clock=lambda: now[0])
+
+    def hours_of_tries(hours: int) -> list[int]:
+        tried = []
+        for hour in range(hours):
+            if asyncio.run(rooms.round()):
+                tried.append(hour)
+            now[0] += HOUR
+        return tried
+
+    assert hours_of_tries(20) == [0, 1, 3, 7, 15]
+    *_, before, last = hours_of_tries(1000)
+    assert last - before == 7 * 24
+    desk.word = "built"
+    assert hours_of_tries(1) == []
+    desk.word = word
+    assert hours_of_tries(4) == [0, 1, 3]
+    rooms.nudge()  # it may be the base that was mended
+    assert hours_of_tries(2) == [0, 1]
+
+
+def test_a_new_commit_of_what_failed_is_built_at_once(tmp_path: Path) -> None:
+    desk = ScriptedDesk(word="failed")
+    rooms = prebuilds(tmp_path, desk, clock=lambda: 0.0)
+    assert [asyncio.run(rooms.round()) for _ in range(2)] == [1, 0]
+    desk.word = "not built"
+    assert asyncio.run(rooms.round()) == 1
+    desk.word = "failed"
+    assert [asyncio.run(rooms.round()) for _ in range(2)] == [1, 0]
+
+
+def test_what_failed_comes_after_all_others(tmp_path: Path) -> None:
+    desk = ScriptedDesk(word="not built", words={BROKEN: "failed"}, full=True)
+    rooms = prebuilds(tmp_path, desk, listed=[BROKEN, REPOSITORY, OTHER])
+    assert asyncio.run(rooms.round()) == 0
+    desk.full = False
+    assert asyncio.run(rooms.round()) == 3
+    assert desk.submitted == [REPOSITORY, OTHER, BROKEN]
+
+
+def test_on_another_base_what_failed_is_tried_at_once(tmp_path: Path) -> None:
+    desk = ScriptedDesk(word="stale base")
+
+    async def play() -> None:
+        async with running(prebuilds(tmp_path, desk, channel=True, clock=lambda: 0.0)):
+            await until(lambda: len(desk.submitted) == 1)
+            desk.base = "host/bases/b@sha256:2"
+            await until(lambda: len(desk.submitted) == 2)
 
     asyncio.run(play())

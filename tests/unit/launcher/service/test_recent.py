@@ -34,6 +34,7 @@ def test_a_question_is_asked_once_and_again_when_its_time_is_over() -> None:
         clock.now = 59
         assert (recent.known("q"), await recent.get("q", ask)) == ("1", "1")
         clock.now = 60
+        assert (recent.last("q"), recent.last("other")) == ("1", None)
         assert (recent.known("q"), await recent.get("q", ask)) == (None, "2")
 
     asyncio.run(story())
