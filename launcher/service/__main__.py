@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -26,15 +27,18 @@ if TYPE_CHECKING:
 
 CLOSING = 3.0
 """Seconds for requests under way to end."""
+THREADS = 32
+"""How many questions to database, registry and disk may be out at once: they wait, so it is not cores that count."""
 
 _log = logging.getLogger(__name__)
 
 
 async def serve(services: Services, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT."""
-    ending = asyncio.Event()
+    ending, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, "service"))
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ending.set)
+        loop.add_signal_handler(number, ending.set)
     server = make_server(make_app(services))
     await services.feed.start()
     services.runner.start()
