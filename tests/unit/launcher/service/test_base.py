@@ -106,6 +106,11 @@ def test_methods(browser: httpx.Client) -> None:
     assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, HEAD, POST, OPTIONS")
     assert refused.json()["error"]["status"] == 405
     assert browser.head("/api/launches").status_code == 405
+    for number in range(3):
+        assert browser.request(f"MADEUP{number}", "/api/builds").status_code == 405
+    counted = browser.get("/metrics").text
+    assert 'method="other"' in counted
+    assert "MADEUP" not in counted
     head, get = browser.head("/api/bases"), browser.get("/api/bases")
     assert head.content == b""
     assert head.headers["Content-Length"] == get.headers["Content-Length"]
