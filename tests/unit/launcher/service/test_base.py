@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from launcher.jobs.model import Asked, BuildRequest, Result
-from launcher.service import base
+from launcher.service import api_builds, base
+from launcher.site_config import Rate
 from tests.testbed.service_app import RunningApp, running_app
 
 if TYPE_CHECKING:
@@ -259,6 +260,16 @@ def test_visitors_of_one_ipv6_network_are_counted_together(app: RunningApp) -> N
         with app.client(headers={"X-Forwarded-For": address}) as browser:
             statuses.append(browser.post("/api/builds", json=asked).status_code)
     assert statuses == [400, 400, 400, 429, 400]
+
+
+def test_who_only_wants_to_know_of_images_is_counted_too(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each question may be one to the repository's host."""
+    monkeypatch.setattr(api_builds, "QUESTIONS", Rate(requests=2, seconds=60))
+    with app.client(headers={"X-Forwarded-For": "198.51.100.78"}) as browser:
+        statuses = [browser.get("/api/images/gh/no-repository").status_code for _ in range(3)]
+        assert statuses == [400, 400, 429]
+        browser.headers["Authorization"] = "token user-ada"
+        assert browser.get("/api/images/gh/no-repository").status_code == 400
 
 
 @pytest.mark.parametrize(
