@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import httpx
+    from tornado.iostream import IOStream
 
     from launcher.jobs.model import Job
 
@@ -369,6 +370,13 @@ def test_a_silent_stream_is_kept_alive_and_given_up_with_its_client(
 def test_a_client_that_does_not_read_is_let_go(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it was sent does not stay in memory."""
     monkeypatch.setattr(base, "SLOW", 0.2)
+    let_go, detach = threading.Event(), base.BaseHandler.detach
+
+    def noted(handler: base.BaseHandler) -> IOStream:
+        let_go.set()
+        return detach(handler)
+
+    monkeypatch.setattr(base.BaseHandler, "detach", noted)
     store, job = app.services.store, job_of(app, "user:ada", "slow")
     assert store.claim(job.id, "here", 1.0)
     store.append(job.id, "here", [(2.0, {"kind": "message", "phase": "lock", "message": "x" * 4000})] * 4000)
@@ -377,7 +385,7 @@ def test_a_client_that_does_not_read_is_let_go(app: RunningApp, monkeypatch: pyt
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((host, int(port)))
         connection.sendall(f"GET /api/builds/{job.id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        wait_until(lambda: app.services.feed.watchers == 1)
+        assert let_go.wait(30)
         wait_until(lambda: app.services.feed.watchers == 0)
 
 
