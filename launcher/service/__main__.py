@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from launcher.context import open_context
 from launcher.service.app import make_app, make_server
+from launcher.service.base import end_streams
 from launcher.service.logs import configure
 from launcher.service.services import open_services
 from registry_sync.errors import CasabinderError
@@ -39,7 +40,8 @@ async def serve(services: Services, host: str, port: int) -> None:
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "service"))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    server = make_server(make_app(services))
+    app = make_app(services)
+    server = make_server(app)
     await services.feed.start()
     services.runner.start()
     server.listen(port, host)
@@ -53,6 +55,8 @@ async def serve(services: Services, host: str, port: int) -> None:
         preparing.cancel()
         prebuilding.cancel()
         server.stop()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(end_streams(app), CLOSING)
         with suppress(TimeoutError):
             await asyncio.wait_for(server.close_all_connections(), CLOSING)
         await asyncio.to_thread(services.runner.stop)
