@@ -42,7 +42,7 @@ class Child:
             log.parent.mkdir(parents=True, exist_ok=True)
             if log.exists():
                 log.replace(log.with_name(f"{log.name}.1"))
-            with log.open("wb") as sink:
+            with log.open("ab") as sink:  # appended to, so that it can be emptied meanwhile (logrotate's copytruncate)
                 process = subprocess.Popen(
                     [*DIES_WITH_PARENT, *command],
                     cwd="/",

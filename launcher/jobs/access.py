@@ -48,7 +48,10 @@ class Readable:
 
 
 class Access:
-    """Asks the hosts of repositories, 16 at a time. What they say holds for 5 s; that one is public, for 5 minutes."""
+    """Asks the hosts of repositories, 16 questions at a time, 4 of them to the same host.
+
+    What they say holds for 5 s; that a repository is public, for 5 minutes.
+    """
 
     def __init__(self, fetching: Fetching, vault: Vault, clock: Callable[[], float] = time.monotonic) -> None:
         self._fetching = replace(fetching, local=False, credentials=None)
@@ -65,19 +68,19 @@ class Access:
         :class:`NotAllowedError` when the site does not fetch it, :class:`UnreachableError` when its host is silent.
         """
         if spec.archive:
-            return Readable(await self._answers.get(spec, lambda: resolve_ref(spec, self._fetching)))
-        where = spec.location
+            return Readable(await self._answers.get(spec, lambda: resolve_ref(spec, self._fetching), of=spec.archive))
+        where, host = spec.location, urlsplit(spec.public_url).netloc
         if COMMIT_ID.fullmatch(spec.ref) and self._public.get(where, 0.0) > self._clock():
             return Readable(named_commit(spec, {}))
         try:
-            refs = await self._answers.get(where, lambda: remote_refs(spec, self._fetching))
+            refs = await self._answers.get(where, lambda: remote_refs(spec, self._fetching), of=host)
         except NotAllowedError:
             raise
         except RepositoryError:
             credential = await self._credential(spec, principal)
             if not credential:
                 raise
-            refs = await self._answers.get((where, credential), lambda: self._refs_with(credential, spec))
+            refs = await self._answers.get((where, credential), lambda: self._refs_with(credential, spec), of=host)
             return Readable(named_commit(spec, refs), credential)
         self._remember(where)
         return Readable(named_commit(spec, refs))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from builder.events import Event, Phase
 
 PROGRESS_SECONDS = 0.5
+UNREADABLE = "a line of the log is lost: it can't be read"
 _MOST_BYTES = 2**20
 
 TimedEvent = tuple[float, "Mapping[str, Any]"]
@@ -44,6 +45,7 @@ class EventWriter:
         self._clock = clock
         self._lock = Lock()
         self._lines = 0
+        self._cut_off = False
         self._progress: dict[Phase, float] = {}
 
     def __call__(self, event: Event) -> None:
@@ -62,11 +64,17 @@ class EventWriter:
                     cut = f"the log ends here: it has more than the {self._most_lines} lines that this facility keeps"
                     event = replace(event, message=cut)
             told = replace(event, message=scrub(event.message, {})).to_json()
-            line = json.dumps({"time": round(now, 3), **told}, separators=(",", ":")) + "\n"
-            try:
-                os.write(self._descriptor, line.encode())
-            except OSError as error:
-                raise disk_error(error, self._file.parent) from error
+            self._append(json.dumps({"time": round(now, 3), **told}, separators=(",", ":")))
+
+    def _append(self, line: str) -> None:
+        """Write a line to its end; what a full disk cut off before it gets an end first, so that it spoils no other."""
+        left = (("\n" if self._cut_off else "") + line + "\n").encode()
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+                self._cut_off = bool(left)
+        except OSError as error:
+            raise disk_error(error, self._file.parent) from error
 
 
 class EventReader:
@@ -82,7 +90,7 @@ class EventReader:
         *lines, self._rest = (self._rest + self._stream.read(_MOST_BYTES)).split(b"\n")
         wanted = lines[self._skip :]
         self._skip = max(0, self._skip - len(lines))
-        return [_timed(json.loads(line)) for line in wanted]
+        return [self._timed(line) for line in wanted]
 
     @property
     def at_end(self) -> bool:
@@ -93,6 +101,11 @@ class EventReader:
         """Close the file."""
         self._stream.close()
 
-
-def _timed(document: dict[str, Any]) -> TimedEvent:
-    return document.pop("time"), document
+    def _timed(self, line: bytes) -> TimedEvent:
+        """Return what a line says; one that can't be read is an event too, as how many there are is what counts."""
+        try:
+            document = json.loads(line)
+            return float(document.pop("time")), document
+        except (ValueError, TypeError, LookupError, AttributeError):
+            told = {"kind": "message", "phase": "layers", "message": UNREADABLE}
+            return os.fstat(self._stream.fileno()).st_mtime, told

@@ -9,6 +9,9 @@ builder of a job that is running in the store::
     was never started             -> is started
     is gone without a result      -> the job is queued again; the second time it has failed
 
+Every turn looks for jobs that run in this runner's name and that nobody follows: those of a runner that was killed, and
+those whose claim met an error on the way to the builder. Until they are followed they take up the place of a build.
+
 Runners of other machines are known by their signs of life. When there is none for a minute, their jobs are queued
 again; a runner that comes back later finds that the jobs are no longer its own, and ends their builders.
 """
@@ -103,38 +106,55 @@ class Runner:
         return len(self._builds)
 
     def _run(self) -> None:
-        recovered = False
+        cleaned = False
         while not self._stopping.is_set():
             self._wake.clear()
             pause = _BUSY_SECONDS
             try:
-                if not recovered and self._executor.own():
-                    self._recover()
-                    recovered = True
-                if recovered:
-                    self._turn()
-                    pause = _BUSY_SECONDS if self._builds else _IDLE_SECONDS
+                if not cleaned and self._executor.own():
+                    self._clean_up()
+                    cleaned = True
+                if cleaned:
+                    all_well = self._turn()
+                    pause = _TROUBLE_SECONDS if not all_well else _BUSY_SECONDS if self._builds else _IDLE_SECONDS
             except Exception:  # noqa: BLE001  # nobody else would go on building
                 _LOG.exception("the runner can't work; it goes on in %.0f s", _TROUBLE_SECONDS)
                 pause = _TROUBLE_SECONDS
             self._wake.wait(pause)
 
-    def _turn(self) -> None:
+    def _turn(self) -> bool:
+        """Do what is to be done now; return whether all running jobs are followed."""
         now = self._clock()
         if now - self._beaten >= _BEAT_SECONDS:
             self._beaten = now
             self._store.beat(self._executor.name, now)
             for job in self._store.abandoned(now - _DEAD_SECONDS):
                 self._tell(self._store.requeue(job, _AGAIN, now))
+        left = self._attend()
+        while len(self._builds) + left < self._limits.concurrent and self._claim_one():
+            pass
         if now - self._purged >= _PURGE_SECONDS:
             self._purged = now
             self._store.purge(now - self._limits.keep_days * 86_400)
-        if self._builds:
-            for job in self._store.running(self._executor.name):
-                if job.cancelling and (build := self._builds.get(job.id)):
-                    build.cancelled.set()
-        while len(self._builds) < self._limits.concurrent and self._claim_one():
-            pass
+        return not left
+
+    def _attend(self) -> int:
+        """Pass on who is to be cancelled, and take over what nobody follows; return how many could not be taken over.
+
+        Only this thread claims jobs and has them followed: what runs and was not followed before is not by now.
+        """
+        followed, left = dict(self._builds), 0
+        for job in self._store.running(self._executor.name):
+            if job.id in followed:
+                if job.cancelling:
+                    followed[job.id].cancelled.set()
+                continue
+            try:
+                self._take_over(job)
+            except Exception:  # noqa: BLE001  # one job must not keep the others from being looked at
+                _LOG.exception("a build can't be taken over; that is tried again", extra={"job": job.id})
+                left += not self._given_up(job, cancelled=job.cancelling)
+        return left
 
     def _claim_one(self) -> bool:
         """Begin the job whose turn it is; return whether there was one.
@@ -166,33 +186,38 @@ class Runner:
         else:
             self._watch(job)
 
-    def _recover(self) -> None:
-        """Take over the jobs that are running in this runner's name, and clean up after all others."""
-        for job in self._store.running(self._executor.name):
-            if job.id in self._builds:
-                continue
-            standing = self._executor.find(job)
-            _LOG.info("a build was found again: %s", standing, extra={"job": job.id})
-            if standing == "absent":
-                self._begin(job.id)
-            elif standing != "lost":
-                self._watch(job)
+    def _take_over(self, job: Job) -> None:
+        """Go on with a job that is running in this runner's name, from wherever it was left."""
+        standing = self._executor.find(job)
+        _LOG.info("a build was found again: %s", standing, extra={"job": job.id})
+        if standing == "absent":
+            self._begin(job.id)
+        elif standing != "lost":
+            self._watch(job)
+        else:
+            self._executor.kill(job.id)
+            if job.cancelling:
+                self._finish(job, Result("cancelled"))
+            elif job.attempt >= MOST_ATTEMPTS:
+                self._finish(job, Result("failed", _NOT_AGAIN))
             else:
-                self._executor.kill(job.id)
-                if job.cancelling:
-                    self._finish(job, Result("cancelled"))
-                elif job.attempt >= MOST_ATTEMPTS:
-                    self._finish(job, Result("failed", _NOT_AGAIN))
-                else:
-                    self._tell(self._store.requeue(job, _AGAIN, self._clock()))
+                self._tell(self._store.requeue(job, _AGAIN, self._clock()))
+
+    def _clean_up(self) -> None:
+        """Remove what is left of the builds of all jobs but those that are running in this runner's name."""
+        running = {job.id for job in self._store.running(self._executor.name)}
         for job_id in self._executor.known():
-            if job_id not in self._builds:
+            if job_id not in running:
                 self._drop(job_id)
 
     def _watch(self, job: Job) -> None:
         thread = threading.Thread(target=self._follow, args=(job.id,), daemon=True, name=f"build-{job.id}")
         self._builds[job.id] = _Build(job, thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # there are too many threads just now
+            del self._builds[job.id]
+            raise
 
     def _follow(self, job_id: str) -> None:
         """Copy a build's events until it has ended, whatever happens to the database meanwhile."""
@@ -209,6 +234,8 @@ class Runner:
             except Exception:  # noqa: BLE001
                 # What was stored and what was not is looked up again: the store itself may have been away.
                 _LOG.exception("a build can't be followed; that is tried again", extra={"job": job_id})
+                if self._given_up(build.job, cancelled=build.cancelled.is_set()):
+                    break
                 self._stopping.wait(_TROUBLE_SECONDS)
         del self._builds[job_id]
         self._wake.set()
@@ -227,22 +254,37 @@ class Runner:
             if self._stopping.is_set():
                 return False
             if ending is None:
-                ending = self._wanted_end(build)
+                ending = self._wanted_end(job, cancelled=build.cancelled.is_set())
                 if ending is not None:
                     self._executor.kill(job.id)
         if self._executor.find(job) != "ended":
             self._executor.kill(job.id)  # what it has started may have outlived it
-        result = self._executor.outcome(job.id)
-        if ending is not None and result.state != "built":
-            result = ending
-        self._finish(job, result)
+        self._settle(job, ending)
         return True
 
-    def _wanted_end(self, build: _Build) -> Result | None:
+    def _given_up(self, job: Job, *, cancelled: bool) -> bool:
+        """End a build that something keeps going wrong with, if it is to be ended; return whether it was."""
+        ending = self._wanted_end(job, cancelled=cancelled)
+        if ending is None:
+            return False
+        try:
+            self._executor.kill(job.id)
+            self._settle(job, ending)
+        except Exception:  # noqa: BLE001  # it may be the store that does not answer
+            _LOG.exception("a build can't be ended; that is tried again", extra={"job": job.id})
+            return False
+        return True
+
+    def _settle(self, job: Job, ending: Result | None) -> None:
+        """Finish a job whose builder has ended: with its image if there is one, else as it was ended or has failed."""
+        result = self._executor.outcome(job.id)
+        self._finish(job, result if ending is None or result.state == "built" else ending)
+
+    def _wanted_end(self, job: Job, *, cancelled: bool) -> Result | None:
         """Return with which result a build is to be ended now, if it is."""
-        if build.cancelled.is_set():
+        if cancelled:
             return Result("cancelled")
-        if self._clock() - (build.job.started or 0.0) > self._limits.seconds:
+        if self._clock() - (job.started or 0.0) > self._limits.seconds:
             return Result(
                 "failed", f"the build took more than {self._limits.seconds} s, which is as long as this facility allows"
             )

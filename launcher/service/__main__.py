@@ -11,12 +11,14 @@ import logging
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from launcher.context import open_context
 from launcher.service.app import make_app, make_server
+from launcher.service.base import end_streams
 from launcher.service.logs import configure
 from launcher.service.services import open_services
 from registry_sync.errors import CasabinderError
@@ -26,16 +28,20 @@ if TYPE_CHECKING:
 
 CLOSING = 3.0
 """Seconds for requests under way to end."""
+THREADS = 32
+"""How many questions to database, registry and disk may be out at once: they wait, so it is not cores that count."""
 
 _log = logging.getLogger(__name__)
 
 
 async def serve(services: Services, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT."""
-    ending = asyncio.Event()
+    ending, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, "service"))
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ending.set)
-    server = make_server(make_app(services))
+        loop.add_signal_handler(number, ending.set)
+    app = make_app(services)
+    server = make_server(app)
     await services.feed.start()
     services.runner.start()
     server.listen(port, host)
@@ -49,6 +55,8 @@ async def serve(services: Services, host: str, port: int) -> None:
         preparing.cancel()
         prebuilding.cancel()
         server.stop()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(end_streams(app), CLOSING)
         with suppress(TimeoutError):
             await asyncio.wait_for(server.close_all_connections(), CLOSING)
         await asyncio.to_thread(services.runner.stop)

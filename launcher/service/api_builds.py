@@ -27,6 +27,7 @@ from launcher.service.models import (
 from launcher.service.openapi import TEXT, ApiHandler, Events, Operation, methods
 from launcher.service.pasted import launch_page, with_ref
 from launcher.service.responses import RETRY, event_frames
+from launcher.site_config import Rate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from launcher.service.base import BaseHandler
 
 LOG_PAGE = 1000
+QUESTIONS = Rate(requests=120, seconds=60)
+"""How often a visitor may ask whether an image is there: it may take a question to the repository's host."""
 RESUME = {"Last-Event-ID": "the number of the last event that is known; an EventSource sends it when it comes back"}
 
 
@@ -210,6 +213,7 @@ class ImageHandler(ApiHandler):
         """Answer with the image's record."""
         _ = spec  # decoded; a spec is what was sent
         sent = self.request.path.split("/", 4)[4]
+        await self.take("image", QUESTIONS)
         query = self.query(ImageQuery)
         asked = Asked(provider, sent, base=query.base, as_of=query.as_of or "")
         record = await self.services.desk.find_image(asked, await self.principal())

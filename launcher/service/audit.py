@@ -104,19 +104,36 @@ def about(
 
 
 class Audit:
-    """Appends to a file, one write per line, so that lines of several processes do not mix."""
+    """Appends to a file, one write per line, so that lines of several processes do not mix.
+
+    When the file was renamed or removed meanwhile, as logrotate does, another is begun under its name.
+    """
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file = file
+        self._descriptor = self._open()
         self._lock = Lock()
 
     def write(self, event: AuditEvent, now: float) -> None:
         """Append a line."""
         line = json.dumps(event.to_json(now), ensure_ascii=False) + "\n"
         with self._lock:
+            if not self._in_place():
+                put_away, self._descriptor = self._descriptor, self._open()
+                os.close(put_away)
             os.write(self._descriptor, line.encode())
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+    def _open(self) -> int:
+        return os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def _in_place(self) -> bool:
+        """Whether the file that is open is still the one under the name."""
+        try:
+            return os.path.samestat(self._file.stat(), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from tornado.web import Application
+
     from launcher.security.principal import Principal
     from launcher.service.services import Services
     from launcher.site_config import Rate
@@ -39,6 +41,8 @@ BODY_LIMIT = 64 * 1024
 KEEPALIVE = 25.0
 SLOW = 60.0
 """Seconds that a client may take to read what an event stream has for it."""
+STREAMS = "streams"
+"""The application's setting with the handlers that are sending event streams."""
 READING = frozenset(("GET", "HEAD", "OPTIONS"))
 
 _log = logging.getLogger(__name__)
@@ -229,11 +233,15 @@ class BaseHandler(RequestHandler):
             self.finish()
             return
         self._stream = asyncio.ensure_future(self._send(frames, f":{keepalive}\n\n".encode()))
+        streams: set[BaseHandler] = self.settings.setdefault(STREAMS, set())
+        streams.add(self)
         try:
             await self._stream
         except asyncio.CancelledError:
             if not self._left:
                 raise
+        finally:
+            streams.discard(self)
 
     async def _send(self, frames: AsyncIterator[bytes], comment: bytes) -> None:
         loop = asyncio.get_running_loop()
@@ -279,6 +287,10 @@ class BaseHandler(RequestHandler):
     def on_connection_close(self) -> None:
         """End the event stream of a client that has left."""
         super().on_connection_close()
+        self.end_stream()
+
+    def end_stream(self) -> None:
+        """End the event stream, if there is one, as if everything were told; a client that is there comes back."""
         self._left = True
         if self._stream is not None:
             self._stream.cancel()
@@ -348,6 +360,14 @@ class BaseHandler(RequestHandler):
             raise RefusedError("this change was asked for by another site's page", 403)
         if headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             raise RefusedError("this change was asked for by another site's page", 403)
+
+
+async def end_streams(app: Application) -> None:
+    """End all event streams properly: of a connection that breaks, a proxy in between may tell the client nothing."""
+    while streams := app.settings.get(STREAMS):
+        for handler in list(streams):
+            handler.end_stream()
+        await asyncio.sleep(0.01)
 
 
 class NotFoundHandler(BaseHandler):

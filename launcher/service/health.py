@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 class Health:
     """Asks the dependencies, each at most once in :data:`KEPT` seconds, all at the same time.
 
+    One that did not answer in time is not asked again but waited for again: a question may take up a thread, and nobody
+    can take that back, so whoever asks for the health often must not pile questions up.
+
     ``checks`` are by name; one returns what is told besides ``ok`` and raises if its dependency is down. Names in
     ``optional`` do not decide whether the service is well.
     """
@@ -46,6 +49,7 @@ class Health:
         self._lock = asyncio.Lock()
         self._answer: dict[str, Any] = {}
         self._asked = 0.0
+        self._under_way: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
 
     async def report(self) -> dict[str, Any]:
         """Return ``{"ok": bool, "checks": [...]}``."""
@@ -60,10 +64,15 @@ class Health:
         told: dict[str, Any] = {"service": name, "ok": True}
         if name in self._optional:
             told["_ignore_failure"] = True
+        if name not in self._under_way:
+            self._under_way[name] = asyncio.ensure_future(self._checks[name]())
+        question = self._under_way[name]
+        answered, _ = await asyncio.wait([question], timeout=PATIENCE)
+        if not answered:
+            return told | {"ok": False, "message": f"no answer within {PATIENCE:g} s"}
+        del self._under_way[name]
         try:
-            told |= await asyncio.wait_for(self._checks[name](), PATIENCE)
-        except TimeoutError:
-            told |= {"ok": False, "message": f"no answer within {PATIENCE:g} s"}
+            told |= question.result()
         except CasabinderError as error:
             told |= {"ok": False, "message": str(error)}
         except Exception:  # noqa: BLE001  # a driver's words may hold addresses and names: they are for the log

@@ -87,7 +87,8 @@ def log_request(handler: RequestHandler) -> None:
     request = handler.request
     status, seconds = handler.get_status(), request.request_time()
     route = type(handler).__name__
-    handler.settings["services"].metrics.request_ended(route, request.method or "", status, seconds)
+    method = request.method if request.method in handler.SUPPORTED_METHODS else "other"
+    handler.settings["services"].metrics.request_ended(route, method, status, seconds)
     quiet = getattr(handler, "quiet", False) and status < HTTPStatus.BAD_REQUEST
     level = logging.DEBUG if quiet else logging.WARNING if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
     about = {"request_id": getattr(handler, "request_id", ""), "method": request.method, "route": route}

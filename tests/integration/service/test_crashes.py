@@ -1,4 +1,4 @@
-"""Every process of a facility is killed (SIGKILL) in the middle of its work, and everybody finds what they had."""
+"""Every process of a facility is killed in the middle of its work, and everybody finds what they had."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -97,6 +98,26 @@ def test_a_build_goes_on_when_the_service_is_killed(
     ended = facility.job(job["id"])
     assert (ended["state"], ended["attempt"]) == ("built", 1)
     assert counted(seen) == list(range(1, LINES + 1))
+    assert_nothing_is_left(facility, job)
+
+
+def test_a_service_that_is_asked_to_end_lets_its_streams_go_and_ends_well(
+    facility: RunningFacility, add_repository: Callable[[str, Mapping[str, bytes | str]], str]
+) -> None:
+    job = facility.submit(add_repository("patient", {"postBuild": COUNTING, **fresh()}))
+    before, seen = facility.service_pid(), []
+    with suppress(httpx.RemoteProtocolError):  # the connection ends and the stream does not: a browser comes back
+        for number, event in facility.events(job["events"]):
+            seen.append((number, event))
+            if counted([(number, event)]) == [3]:
+                os.kill(before, signal.SIGTERM)
+    assert max(counted(seen)) < LINES, "the stream was to end with the service, not with the build"
+    resume(facility, job, seen)
+    assert facility.service_pid() != before
+    ended = facility.job(job["id"])
+    assert (ended["state"], ended["attempt"]) == ("built", 1)
+    assert counted(seen) == list(range(1, LINES + 1))
+    assert "Service launch exited with status 0" in facility.log()
     assert_nothing_is_left(facility, job)
 
 

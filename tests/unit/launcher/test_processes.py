@@ -54,6 +54,18 @@ def test_the_log_of_the_run_before_is_kept(tmp_path: Path) -> None:
     assert (log.read_text(), (tmp_path / "child.log.1").read_text()) == ("two\n", "one\n")
 
 
+def test_a_log_that_is_emptied_while_it_is_written_begins_anew(tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    child = Child.start(
+        "child", ["sh", "-c", "echo one; while [ -s $0 ]; do sleep 0.01; done; echo two", str(log)], log
+    )
+    while "one" not in log.read_text():
+        assert child.running
+    os.truncate(log, 0)
+    child.process.wait()
+    assert log.read_bytes() == b"two\n"
+
+
 def test_a_program_that_is_missing_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(CasabinderError, match="setpriv is missing: run scripts/bootstrap"):

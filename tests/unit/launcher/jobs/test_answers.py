@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from launcher.jobs.answers import Answers
+from launcher.jobs.answers import MOST_OF_ONE, Answers
 from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def test_many_ask_at_once(answers: Answers, clock: Clock) -> None:
     question = Question()
 
     async def ask() -> None:
-        assert await asyncio.gather(*(answers.get("q", question) for _ in range(100))) == [1] * 100
+        assert await asyncio.gather(*(answers.get("q", question, of="host.test") for _ in range(100))) == [1] * 100
         clock.now = 4.9
-        assert await answers.get("q", question) == 1
+        assert await answers.get("q", question, of="host.test") == 1
         clock.now = 5.1
-        assert await answers.get("q", question) == 2
-        assert await answers.get("another", question) == 3
+        assert await answers.get("q", question, of="host.test") == 2
+        assert await answers.get("another", question, of="host.test") == 3
 
     asyncio.run(ask())
 
@@ -74,12 +74,12 @@ def test_a_refusal_is_an_answer_too_and_a_fault_is_not(answers: Answers) -> None
         question.error = CasabinderError("there is none")
         for _ in range(2):
             with pytest.raises(CasabinderError, match="there is none"):
-                await answers.get("q", question)
+                await answers.get("q", question, of="host.test")
         assert question.times == 1
         question.error = MemoryError()
         for times in (2, 3):
             with pytest.raises(MemoryError):
-                await answers.get("p", question)
+                await answers.get("p", question, of="host.test")
             assert question.times == times
 
     asyncio.run(ask())
@@ -90,8 +90,8 @@ def test_who_stops_waiting_does_not_end_the_question(answers: Answers) -> None:
     question.may_answer.clear()
 
     async def ask() -> None:
-        leaves = asyncio.create_task(answers.get("q", question))
-        stays = asyncio.create_task(answers.get("q", question))
+        leaves = asyncio.create_task(answers.get("q", question, of="host.test"))
+        stays = asyncio.create_task(answers.get("q", question, of="host.test"))
         await asyncio.sleep(0)
         leaves.cancel()
         await asyncio.sleep(0)
@@ -102,13 +102,29 @@ def test_who_stops_waiting_does_not_end_the_question(answers: Answers) -> None:
     asyncio.run(ask())
 
 
+def test_one_that_is_silent_leaves_room_for_the_others(clock: Clock) -> None:
+    silent, other = Question(), Question()
+    silent.may_answer.clear()
+
+    async def ask(answers: Answers) -> None:
+        waiting = [asyncio.create_task(answers.get(number, silent, of="silent.test")) for number in range(9)]
+        assert await answers.get("another", other, of="other.test") == 1
+        assert silent.times == MOST_OF_ONE
+        silent.may_answer.set()
+        await asyncio.gather(*waiting)
+        assert silent.times == 9
+
+    with ThreadPoolExecutor(MOST_OF_ONE + 1) as pool:
+        asyncio.run(ask(Answers(pool, 5.0, clock)))
+
+
 def test_what_is_kept_is_bounded(answers: Answers) -> None:
     question = Question()
 
     async def ask() -> None:
         for number in range(300):
-            await answers.get(number, question)
-        assert await answers.get(299, question) == 300
-        assert await answers.get(0, question) == 301
+            await answers.get(number, question, of="host.test")
+        assert await answers.get(299, question, of="host.test") == 300
+        assert await answers.get(0, question, of="host.test") == 301
 
     asyncio.run(ask())

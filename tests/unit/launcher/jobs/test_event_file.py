@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builder.events import Event
-from launcher.jobs.event_file import EventReader, EventWriter
+from launcher.jobs.event_file import UNREADABLE, EventReader, EventWriter
+from registry_sync.errors import CasabinderError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
-
-    import pytest
 
 
 class Clock:
@@ -87,3 +89,59 @@ def test_who_goes_on_later_misses_nothing_and_repeats_nothing(
     assert rest.read() == whole.read()[skip:]
     whole.close()
     rest.close()
+
+
+def full_disk(room: int) -> Callable[[int, bytes], int]:
+    """Return an ``os.write`` for a disk on which there is room for so many bytes, until it is asked in vain once."""
+    write = os.write
+
+    def short(descriptor: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            room = 10_000
+            raise OSError(28, "No space left on device")
+        written = write(descriptor, data[:room])
+        room -= written
+        return written
+
+    return short
+
+
+def test_what_a_full_disk_cut_off_spoils_no_other_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "events"
+    writer = EventWriter(file, 10, Clock())
+    monkeypatch.setattr("launcher.jobs.event_file.os.write", full_disk(100))
+    writer(Event("message", "layers", "one"))
+    with pytest.raises(CasabinderError, match="full"):
+        writer(Event("message", "layers", "two"))
+    writer(Event("message", "layers", "three"))
+    reader, rest = EventReader(file, 0), EventReader(file, 2)
+    read = reader.read()
+    assert [event["message"] for _, event in read] == ["one", UNREADABLE, "three"]
+    assert read[1] == (read[1][0], {"kind": "message", "phase": "layers", "message": UNREADABLE})
+    assert rest.read() == read[2:]
+    reader.close()
+    rest.close()
+
+
+def test_a_line_is_written_whole_however_little_of_it_goes_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    writer = EventWriter(tmp_path / "events", 10, Clock())
+    monkeypatch.setattr("launcher.jobs.event_file.os.write", lambda descriptor, data: write(descriptor, data[:7]))
+    writer(Event("message", "layers", "one"))
+    writer(Event("message", "layers", "two"))
+    assert [line["message"] for line in lines(tmp_path / "events")] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b'{"time":1,"kind":"mess{"time":2}', b"[]", b"1", b"", b'{"kind":"end"}', b"\xff"]
+)
+def test_a_line_that_can_not_be_read_is_told_as_such(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "events").write_bytes(line + b'\n{"time":2.5,"kind":"end","phase":"layers"}\n')
+    reader = EventReader(tmp_path / "events", 0)
+    (_, spoilt), (time, event) = reader.read()
+    assert spoilt == {"kind": "message", "phase": "layers", "message": UNREADABLE}
+    assert (time, event["kind"]) == (2.5, "end")
+    reader.close()

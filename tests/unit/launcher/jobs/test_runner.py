@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from launcher.database import open_database
 from launcher.jobs.model import INTERACTIVE, PREBUILD, Asked, BuildRequest, Result
@@ -35,6 +36,9 @@ class Builders:
     may_end: threading.Event = field(default_factory=threading.Event)
     started: list[str] = field(default_factory=list)
     killed: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
+    unreadable: bool = False
     refusal: str = ""
     name: str = "here"
 
@@ -45,14 +49,21 @@ class Builders:
         pass
 
     def start(self, job: Job) -> None:
+        self.asked.append(job.id)
+        if self.errors:
+            raise self.errors.pop()
         if self.refusal:
             raise CasabinderError(self.refusal)
         self.started.append(job.id)
 
     def find(self, job: Job) -> Standing:
-        return "ended" if self.may_end.is_set() else "running" if job.id in self.started else "absent"
+        if job.id not in self.started:
+            return "absent"
+        return "ended" if self.may_end.is_set() else "running"
 
     def follow(self, job_id: str, after: int) -> Iterator[list[TimedEvent]]:
+        if self.unreadable:
+            raise ValueError("what the builder wrote can't be read")
         for number in range(after, self.lines):
             yield [(float(number), {"kind": "message", "phase": "layers", "message": f"{number}"})]
         while not (self.may_end.is_set() or job_id in self.killed):
@@ -205,3 +216,82 @@ def test_what_nobody_waits_for_leaves_a_place(store: JobStore, concurrent: int, 
         until(lambda: all(state(store, job) == "built" for job in (*prebuilds, click)))
     finally:
         runner.stop()
+
+
+def trouble(times: int) -> list[Exception]:
+    return [OperationalError("SELECT", {}, OSError("the connection was lost")) for _ in range(times)]
+
+
+def test_a_job_whose_start_met_a_passing_error_is_started_again(store: JobStore) -> None:
+    first, second = submit(store, "a"), submit(store, "b")
+    builders = Builders(errors=trouble(3))
+    builders.may_end.set()
+    runner = Runner(store, builders, site(concurrent=1), lambda: 2.0)
+    runner.start()
+    until(lambda: state(store, first) == state(store, second) == "built")
+    runner.stop()
+    assert builders.asked[:4] == builders.asked[:1] * 4  # it keeps its place: no more are claimed than can be built
+    assert set(builders.asked[4:]) == {first.id, second.id} - {builders.asked[0]}
+
+
+def test_a_job_that_can_not_be_started_leaves_the_other_places_alone(store: JobStore) -> None:
+    first, second = submit(store, "a"), submit(store, "b")
+
+    class Broken(Builders):
+        def start(self, job: Job) -> None:
+            if job.id == first.id:
+                raise OSError("no vault")
+            super().start(job)
+
+    builders = Broken()
+    builders.may_end.set()
+    runner = Runner(store, builders, site(concurrent=2), lambda: 2.0)
+    runner.start()
+    until(lambda: state(store, second) == "built")
+    assert state(store, first) == "running"
+    store.cancel(first.id, 3.0)
+    until(lambda: state(store, first) == "cancelled")
+    runner.stop()
+
+
+def test_a_job_whose_thread_can_not_be_started_is_followed_later(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builders, job = Builders(), submit(store, "a")
+    builders.may_end.set()
+    start, refused = threading.Thread.start, [RuntimeError("can't start new thread")]
+
+    def start_at_second_try(thread: threading.Thread) -> None:
+        if thread.name.startswith("build-") and refused:
+            raise refused.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_at_second_try)
+    runner = Runner(store, builders, site(), lambda: 2.0)
+    runner.start()
+    until(lambda: state(store, job) == "built")
+    runner.stop()
+    assert builders.asked == [job.id]
+
+
+def test_a_build_that_can_not_be_followed_can_be_cancelled(store: JobStore) -> None:
+    builders, job = Builders(unreadable=True), submit(store, "a")
+    runner = Runner(store, builders, site(), lambda: 2.0)
+    runner.start()
+    until(lambda: builders.started == [job.id])
+    store.cancel(job.id, 3.0)
+    runner.wake()
+    until(lambda: state(store, job) == "cancelled")
+    until(lambda: not runner.active)
+    runner.stop()
+    assert builders.killed == [job.id]
+
+
+def test_a_build_that_can_not_be_followed_ends_when_its_time_is_over(store: JobStore) -> None:
+    job, now = submit(store, "a"), [2.0]
+    runner = Runner(store, Builders(unreadable=True), site(seconds=60), lambda: now[0])
+    runner.start()
+    until(lambda: state(store, job) == "running")
+    now[0] = 63.0
+    until(lambda: state(store, job) == "failed")
+    runner.stop()

@@ -74,6 +74,22 @@ def test_every_provider_has_a_name() -> None:
     assert set(PROVIDER_NAMES) == set(PROVIDERS)
 
 
+def test_a_file_that_was_put_away_is_followed_by_another(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    audit, event = Audit(file), about("cancel", JOB, SOMEBODY, {})
+    audit.write(event, 1.0)
+    file.rename(tmp_path / "audit.jsonl.1")
+    audit.write(event, 2.0)
+    audit.write(event, 3.0)
+    file.unlink()
+    audit.write(event, 4.0)
+    audit.close()
+    times = [json.loads(line)["time"][17:19] for line in file.read_text(encoding="utf-8").splitlines()]
+    assert times == ["04"]
+    assert len((tmp_path / "audit.jsonl.1").read_text(encoding="utf-8").splitlines()) == 1
+    assert file.stat().st_mode & 0o077 == 0
+
+
 def test_lines_of_several_writers_do_not_mix(tmp_path: Path) -> None:
     file = tmp_path / "service" / "audit.jsonl"
     writers = [Audit(file), Audit(file)]

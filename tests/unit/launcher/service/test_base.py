@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from launcher.jobs.model import Asked, BuildRequest, Result
-from launcher.service import base
+from launcher.service import api_builds, base
+from launcher.site_config import Rate
 from tests.testbed.service_app import RunningApp, running_app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import httpx
+    from tornado.iostream import IOStream
 
     from launcher.jobs.model import Job
 
@@ -106,6 +108,11 @@ def test_methods(browser: httpx.Client) -> None:
     assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, HEAD, POST, OPTIONS")
     assert refused.json()["error"]["status"] == 405
     assert browser.head("/api/launches").status_code == 405
+    for number in range(3):
+        assert browser.request(f"MADEUP{number}", "/api/builds").status_code == 405
+    counted = browser.get("/metrics").text
+    assert 'method="other"' in counted
+    assert "MADEUP" not in counted
     head, get = browser.head("/api/bases"), browser.get("/api/bases")
     assert head.content == b""
     assert head.headers["Content-Length"] == get.headers["Content-Length"]
@@ -256,6 +263,16 @@ def test_visitors_of_one_ipv6_network_are_counted_together(app: RunningApp) -> N
     assert statuses == [400, 400, 400, 429, 400]
 
 
+def test_who_only_wants_to_know_of_images_is_counted_too(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each question may be one to the repository's host."""
+    monkeypatch.setattr(api_builds, "QUESTIONS", Rate(requests=2, seconds=60))
+    with app.client(headers={"X-Forwarded-For": "198.51.100.78"}) as browser:
+        statuses = [browser.get("/api/images/gh/no-repository").status_code for _ in range(3)]
+        assert statuses == [400, 400, 429]
+        browser.headers["Authorization"] = "token user-ada"
+        assert browser.get("/api/images/gh/no-repository").status_code == 400
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "status", "said"),
     [
@@ -353,6 +370,13 @@ def test_a_silent_stream_is_kept_alive_and_given_up_with_its_client(
 def test_a_client_that_does_not_read_is_let_go(app: RunningApp, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it was sent does not stay in memory."""
     monkeypatch.setattr(base, "SLOW", 0.2)
+    let_go, detach = threading.Event(), base.BaseHandler.detach
+
+    def noted(handler: base.BaseHandler) -> IOStream:
+        let_go.set()
+        return detach(handler)
+
+    monkeypatch.setattr(base.BaseHandler, "detach", noted)
     store, job = app.services.store, job_of(app, "user:ada", "slow")
     assert store.claim(job.id, "here", 1.0)
     store.append(job.id, "here", [(2.0, {"kind": "message", "phase": "lock", "message": "x" * 4000})] * 4000)
@@ -361,7 +385,7 @@ def test_a_client_that_does_not_read_is_let_go(app: RunningApp, monkeypatch: pyt
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((host, int(port)))
         connection.sendall(f"GET /api/builds/{job.id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        wait_until(lambda: app.services.feed.watchers == 1)
+        assert let_go.wait(30)
         wait_until(lambda: app.services.feed.watchers == 0)
 
 

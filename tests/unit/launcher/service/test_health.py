@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from launcher.service import health as room
 from launcher.service.health import KEPT, Health
 from registry_sync.errors import CasabinderError
 
@@ -78,5 +79,37 @@ def test_many_who_ask_at_once_ask_once() -> None:
         now[0] = KEPT
         await health.report()
         assert dependency.count == 2
+
+    asyncio.run(ask())
+
+
+def test_a_dependency_that_is_silent_is_not_asked_again_before_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "PATIENCE", 0.01)
+    now, count = [0.0], 0
+
+    async def ask() -> None:
+        may_answer = asyncio.Event()
+
+        async def silent() -> Mapping[str, Any]:
+            nonlocal count
+            count += 1
+            await may_answer.wait()
+            return {}
+
+        health = Health({"a": silent}, clock=lambda: now[0])
+        for _ in range(3):
+            report = await health.report()
+            assert report == {
+                "ok": False,
+                "checks": [{"service": "a", "ok": False, "message": "no answer within 0.01 s"}],
+            }
+            now[0] += KEPT
+        assert count == 1
+        may_answer.set()
+        monkeypatch.setattr(room, "PATIENCE", 20.0)
+        for times in (1, 2):
+            assert (await health.report())["ok"]
+            assert count == times
+            now[0] += KEPT
 
     asyncio.run(ask())
