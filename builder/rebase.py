@@ -265,10 +265,7 @@ def _plan(base: Base, lock: Lock, record: ImageRecord, inputs: BuildInputs, comp
 
 def _layers(location: Location, before: BuildPlan, planned: BuildPlan, facility: Facility) -> list[Layer]:
     """Return the layers above the new base: those of the image where the plan still has them, the small ones anew."""
-    manifest = location.manifest
-    config = json.loads(location.store.read_blob(location.repository, manifest.config.digest))
-    below = len(before.base.manifest.layers)
-    there = list(zip(manifest.layers, config["rootfs"]["diff_ids"], strict=True))[below:]
+    there = _described_layers(location)[len(before.base.manifest.layers) :]
     keys = [layer.key for layer in _planned(before)]
     if len(keys) != len(there):
         raise RebaseRefusedError(f"{location} was made by another version of casabinder; build it again")
@@ -290,6 +287,15 @@ def _layers(location: Location, before: BuildPlan, planned: BuildPlan, facility:
                 raise RebaseRefusedError(f"{location}: the layer of {wanted.what} has to be made anew; build it again")
             layers.append(replace(shared, what=wanted.what))
     return layers
+
+
+def _described_layers(location: Location) -> list[tuple[Descriptor, str]]:
+    """Return an image's layers, each with its diff_id."""
+    configuration = location.store.read_blob(location.repository, location.manifest.config.digest)
+    try:
+        return list(zip(location.manifest.layers, json.loads(configuration)["rootfs"]["diff_ids"], strict=True))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RebaseRefusedError(f"the configuration of {location} can't be read; build it again") from error
 
 
 def _planned(planned: BuildPlan) -> list[EntryLayer | PlannedLayer]:

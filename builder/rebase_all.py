@@ -28,7 +28,7 @@ from builder.attachments.location import Location
 from builder.base_change import RebaseRefusedError
 from builder.publish import LostBlobError
 from builder.rebase import OldBases, carry_out, plan_move, read_builds
-from registry_sync.errors import CasabinderError
+from registry_sync.errors import CasabinderError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -157,15 +157,26 @@ class _Mover:
 
     def images_in_use(self, repository: str) -> _Used:
         """Return what commits' aliases point at in a repository."""
-        used, store = _Used(repository), self._facility.store
+        used = _Used(repository)
         try:
-            for tag in store.tags(repository):
-                if _ALIAS.fullmatch(tag):
-                    manifest = store.get_manifest(repository, tag)
-                    used.note(manifest.digest, manifest.annotations.get(BASE_DIGEST, ""), [tag])
+            aliases = [tag for tag in self._facility.store.tags(repository) if _ALIAS.fullmatch(tag)]
         except CasabinderError as error:
             used.faults.append(_fault(repository, "", error))
+            return used
+        for alias in aliases:
+            self._note(alias, used)
         return used
+
+    def _note(self, alias: str, used: _Used) -> None:
+        """Note the image that an alias points at; one that has gone since the listing is not in use any more."""
+        try:
+            manifest = self._facility.store.get_manifest(used.repository, alias)
+        except NotFoundError:
+            return
+        except CasabinderError as error:
+            used.faults.append(_fault(used.repository, "", error))
+        else:
+            used.note(manifest.digest, manifest.annotations.get(BASE_DIGEST, ""), [alias])
 
     def move_images(self, used: _Used) -> Iterator[Outcome]:
         """Move the images of one repository, the newest first, and yield what became of each."""

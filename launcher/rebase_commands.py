@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, get_args
 
 import builder.rebase
@@ -135,12 +136,11 @@ def _described(target: NewBase) -> dict[str, str]:
 
 
 def checked_day(text: str) -> str:
-    """Return a day as it was given; raise :class:`CasabinderError` for anything else."""
+    """Return a day (``2026-1-31``, too) as records begin with it; raise :class:`CasabinderError` for anything else."""
     try:
-        time.strptime(text, "%Y-%m-%d")
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date().isoformat()
     except ValueError as error:
         raise CasabinderError(f"--since {text!r} is no day; give it as 2026-01-31") from error
-    return text
 
 
 def _say(outcome: Outcome, number: int, total: int) -> None:

@@ -27,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from builder.bounded import bound_files
 from builder.layers.archive import write_layer
 from builder.layers.layer import MEDIA_TYPES, Compression, Layer
 from registry_sync.errors import CasabinderError
@@ -123,23 +124,12 @@ class LayerCache:
         Blobs used within the last ``grace`` seconds stay, since a build may be about to upload them. Parts of layers
         whose writer has died are deleted too.
         """
-        now = time.time()
-        found = []
-        for path in self._blobs.iterdir():
+        abandoned = time.time() - _ABANDONED
+        for part in self._blobs.glob("*.part"):
             with contextlib.suppress(FileNotFoundError):  # another process prunes, too
-                status = path.stat()
-                if path.suffix != ".part":
-                    found.append((status.st_mtime, status.st_size, path))
-                elif now - status.st_mtime > _ABANDONED:
-                    path.unlink()
-        total = sum(size for _, size, _ in found)
-        freed = 0
-        for used, size, path in sorted(found):
-            if total - freed <= limit_bytes or now - used < grace:
-                break
-            path.unlink(missing_ok=True)
-            freed += size
-        return freed
+                if part.stat().st_mtime < abandoned:
+                    part.unlink()
+        return bound_files((path for path in self._blobs.iterdir() if path.suffix != ".part"), limit_bytes, grace)
 
     def _metadata(self, key: str) -> Path:
         name = key if _KEY.fullmatch(key) else hashlib.sha256(key.encode()).hexdigest()

@@ -1,7 +1,7 @@
 """What wheels require, without downloading them: from the wheel on disk, else the few kilobytes of it that say so.
 
 A wheel is a zip, whose list of members stands at its end; an index that answers ranges (RFC 9110, 14.2) gives that end
-and the METADATA for one or two requests. What was read once is kept by the wheel's hash for good. The answer serves
+and the METADATA for one or two requests. What was read once is kept by the wheel's hash. The answer serves
 reports and the check that packages fit each other, never the choice of bytes: a wheel whose metadata can't be had is
 simply not looked at before it is fetched.
 """
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from builder.base import InstalledPackage
+from builder.bounded import bound_files, used_now
 from builder.damaged import DAMAGED_ARCHIVE
 from registry_sync.errors import CasabinderError
 from registry_sync.files import write_atomically
@@ -37,24 +38,32 @@ _TAIL = 2**16  # bytes that are read from the end of a wheel at once
 _UNREADABLE: tuple[type[Exception], ...] = (*DAMAGED_ARCHIVE, ValueError, httpx.InvalidURL)
 _LARGEST = 4 * 2**20  # bytes of METADATA, or of a list of members
 _SECONDS = 20.0
+_BLOCK = 4096  # bytes that the smallest file takes of a disk
 
 
 @dataclass(frozen=True)
 class MetadataShelf:
-    """Metadata by wheel: ``directory`` keeps what was read, ``ca_bundle`` are certificates that the index needs."""
+    """Metadata by wheel: ``directory`` keeps what was read, ``ca_bundle`` are certificates that the index needs.
+
+    What was not used for longest makes room when the files take more than ``limit_bytes`` of the disk.
+    """
 
     directory: Path
     wheelhouse: Wheelhouse
     ca_bundle: Path | None = None
+    limit_bytes: int = 200 * 10**6
 
     def describe(self, packages: Iterable[LockedPackage]) -> dict[str, InstalledPackage]:
         """Return the packages with what they require, by name; one whose wheel says nothing yet requires nothing."""
         found: dict[str, InstalledPackage] = {}
-        asked = []
+        asked, new = [], False
         for package in packages:
-            known = self._known(package) or self._local(package)
+            known = self._known(package)
+            if known is None:
+                known = self._local(package)
+                new = new or known is not None
             silent = self._place(package).with_suffix(".none")
-            if known is None and not silent.exists() and package.url.startswith(("https://", "http://")):
+            if known is None and not used_now(silent) and package.url.startswith(("https://", "http://")):
                 asked.append(package)
             found[package.name] = _described(package, known or ((), ""))
         if asked:
@@ -72,6 +81,8 @@ class MetadataShelf:
                         found[package.name] = _described(package, answer)
                     elif not answer:
                         write_atomically(self._place(package).with_suffix(".none"), b"")
+        if asked or new:
+            bound_files(self.directory.glob("*/*"), self.limit_bytes, least=_BLOCK)
         return found
 
     def _place(self, package: LockedPackage) -> Path:
@@ -79,7 +90,9 @@ class MetadataShelf:
 
     def _known(self, package: LockedPackage) -> tuple[tuple[str, ...], str] | None:
         try:
-            document = json.loads(self._place(package).read_bytes())
+            place = self._place(package)
+            document = json.loads(place.read_bytes())
+            used_now(place)
             return tuple(map(str, document["requires"])), str(document["requires_python"])
         except (OSError, ValueError, KeyError, TypeError):
             return None

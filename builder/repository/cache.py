@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder.bounded import Entry, bound
 from builder.repository.git import GitError, git
 
 if TYPE_CHECKING:
@@ -107,16 +108,11 @@ class CachedRepository:
             yield Path(name)
 
 
-def bound(cache: Path, fetching: Fetching) -> None:
+def bound_repositories(cache: Path, fetching: Fetching) -> None:
     """Remove the repositories that were not used for longest until the rest fits; never one that is in use."""
     directory = cache / "git"
-    sizes = {path: _size(path) for path in directory.glob("*.git")}
-    total = sum(sizes.values())
-    for path in sorted(sizes, key=_last_use):
-        if total <= fetching.cache_bytes:
-            break
-        if _removed(path):
-            total -= sizes[path]
+    entries = [Entry(_last_use(path), _size(path), path) for path in directory.glob("*.git")]
+    bound(entries, fetching.cache_bytes, _removed)
     for leftover in directory.glob("incoming-*"):
         with suppress(FileNotFoundError):
             if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:

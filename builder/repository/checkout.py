@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from builder.providers.deposit import write_deposit
 from builder.providers.known import archives
 from builder.repository.addresses import check_lists
-from builder.repository.cache import CachedRepository, bound
+from builder.repository.cache import CachedRepository, bound_repositories
 from builder.repository.fetching import Fetching
 from builder.repository.git import GitError, git
 from builder.repository.lfs import with_lfs_objects
@@ -141,7 +141,7 @@ def _complete(repository: CachedRepository, commit: Commit, fetching: Fetching) 
             tree_id = _Composer(git_dir, scratch, fetching).compose(found, commit.spec.location, where)
         list_files(git_dir, tree_id, where, fetching)
         git(git_dir, "update-ref", kept, tree_id)
-    bound(repository.git_dir.parents[1], fetching)
+    bound_repositories(repository.git_dir.parents[1], fetching)
     return tree_id
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from builder.bounded import bound_files, used_now
 from builder.repository.web import Expected, download, web_client
 from builder.sources.errors import SourceBuildError
 from builder.sources.shelf import file_sha256
@@ -50,11 +51,12 @@ class Downloader:
     def archive(self, url: str, filename: str, sha256: tuple[str, ...] = ()) -> tuple[Path, str]:
         """Return an archive's local file and its sha256 (hex), which must be one of ``sha256`` if there are any.
 
-        It lies at ``<cache>/<sha256>/<filename>`` and is not fetched again when its hash was stated. Raises
+        It lies at ``<cache>/<sha256>/<filename>`` and is not fetched again when its hash was stated. Archives that were
+        not used for longest make room when they are more than ``cache_bytes`` together. Raises
         :class:`SourceBuildError`, or :class:`~builder.repository.spec.RepositoryError` when it can't or may not be had.
         """
         for known in sha256:
-            if (path := self.cache / known / filename).exists():
+            if used_now(path := self.cache / known / filename):
                 return path, known
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
@@ -72,6 +74,7 @@ class Downloader:
                 partial.rename(path)
         except OSError as error:
             raise disk_error(error, self.cache) from error
+        bound_files(self.cache.glob("*/*"), self.fetching.cache_bytes)
         return path, found
 
 

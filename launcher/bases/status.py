@@ -13,8 +13,8 @@ from packaging.version import Version
 
 from base_images.definition import ENVIRONMENTS
 from base_images.rootfs import fetched_on
-from builder.attachments.attach import CREATED_ANNOTATION
 from launcher.bases.debian import DebianUpdate, debian_updates
+from launcher.bases.ledger import Ledger
 from launcher.bases.upgrade import newest_packages
 from launcher.bases.vulnerabilities import Vulnerability, known_vulnerabilities
 from registry_sync.errors import CasabinderError
@@ -136,8 +136,8 @@ def base_status(base: Base, image: str, workshop: Workshop, today: Callable[[], 
 
 def made_on(base: Base, workshop: Workshop) -> str:
     """Return the day a base was released, else the day its Debian was fetched, as far as this machine knows it."""
-    stated = [one.annotations.get(CREATED_ANNOTATION, "") for one in base.store.referrers(base.repository, base.digest)]
-    return max(stated, default="")[:10] or fetched_on(workshop.cache / "rootfs", base.manifest.layers[0].digest)
+    release = Ledger(base.store, base.repository).history().find(base.digest)
+    return release.at[:10] if release else fetched_on(workshop.cache / "rootfs", base.manifest.layers[0].digest)
 
 
 def _ago(days: int | None) -> str:

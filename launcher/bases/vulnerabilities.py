@@ -6,6 +6,7 @@ Many indexes do not; that is told apart from an index that knows of none. (The p
 from __future__ import annotations
 
 import ssl
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,10 @@ import httpx
 
 from builder.sources.default_index import default_index
 from registry_sync.errors import CasabinderError
+from registry_sync.retries import RETRY_AFTER_SECONDS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from builder.locking.resolver import PackageIndex
 
@@ -35,10 +37,12 @@ class Vulnerability:
     fixed_in: tuple[str, ...]
 
 
-def known_vulnerabilities(packages: Iterable[tuple[str, str]], index: PackageIndex) -> list[Vulnerability] | None:
+def known_vulnerabilities(
+    packages: Iterable[tuple[str, str]], index: PackageIndex, sleep: Callable[[float], None] = time.sleep
+) -> list[Vulnerability] | None:
     """Return what the index knows of packages (name, version), ``None`` if it does not tell.
 
-    Raises :class:`CasabinderError` when it can't be asked.
+    Raises :class:`CasabinderError` when it can't be asked, or refuses to answer.
     """
     wanted = sorted(set(packages))
     root = (index.url or default_index()).rstrip("/").removesuffix("/simple")
@@ -48,11 +52,11 @@ def known_vulnerabilities(packages: Iterable[tuple[str, str]], index: PackageInd
 
     def ask(package: tuple[str, str]) -> dict[str, Any] | None:
         name, version = package
-        answer = client.get(f"{root}/pypi/{name}/{version}/json")
-        if answer.is_server_error:
-            answer.raise_for_status()
+        answer = _patiently(client, f"{root}/pypi/{name}/{version}/json", sleep)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
         try:
-            document = answer.json() if answer.is_success else None
+            document = answer.raise_for_status().json()
         except ValueError:
             return None
         return document if isinstance(document, dict) and "vulnerabilities" in document else None
@@ -73,6 +77,16 @@ def known_vulnerabilities(packages: Iterable[tuple[str, str]], index: PackageInd
         for (name, version), answer in zip(wanted, answers, strict=True)
         for one in _read(name, version, answer or {})
     ]
+
+
+def _patiently(client: httpx.Client, address: str, sleep: Callable[[float], None]) -> httpx.Response:
+    """Return the answer to a request, or to a second one if the index asks for it (RFC 9110, 10.2.3)."""
+    answer = client.get(address)
+    pause = answer.headers.get("Retry-After", "")
+    if answer.is_success or not pause.isdecimal():
+        return answer
+    sleep(min(float(pause), RETRY_AFTER_SECONDS_MAX))
+    return client.get(address)
 
 
 def _read(name: str, version: str, document: dict[str, Any]) -> list[Vulnerability]:

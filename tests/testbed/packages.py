@@ -88,14 +88,16 @@ def built_wheel(
 
 @dataclass
 class Index:
-    """A running index. ``asked`` are the requests so far (``GET /files/...``); ``faults`` maps paths to a status;
-    ``uploaded`` maps names of wheels to upload times (PEP 700). Ranges are answered if ``ranges`` says so.
-    ``vulnerable`` maps ``NAME/VERSION`` to vulnerabilities; without it the index has no such pages."""
+    """A running index. ``asked`` are the requests so far (``GET /files/...``); ``faults`` maps paths to a status,
+    ``busy`` to how often they are answered with ``Retry-After: 7`` first; ``uploaded`` maps names of wheels to upload
+    times (PEP 700). Ranges are answered if ``ranges`` says so. ``vulnerable`` maps ``NAME/VERSION`` to
+    vulnerabilities; without it the index has no such pages."""
 
     url: str = ""
     wheels: list[BuiltWheel] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
+    busy: dict[str, int] = field(default_factory=dict)
     sizes: bool = True
     ranges: bool = True
     uploaded: dict[str, str] = field(default_factory=dict)
@@ -142,7 +144,10 @@ def running_index(wheels: Iterable[BuiltWheel] = ()) -> Iterator[Index]:
             index.asked.append(f"{self.command} {self.path}")
             _, kind, rest = [*unquote(self.path).split("/", 2), "", ""][:3]
             status, body, content_type = 404, None, "text/plain"
-            if self.path in index.faults:
+            busy = index.busy.get(self.path, 0)
+            if busy:
+                status, index.busy[self.path] = 429, busy - 1
+            elif self.path in index.faults:
                 status = index.faults[self.path]
             elif kind == "simple":
                 body, content_type = index._page(rest.strip("/")), _JSON
@@ -160,6 +165,8 @@ def running_index(wheels: Iterable[BuiltWheel] = ()) -> Iterator[Index]:
                 self.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{total}")
             else:
                 self.send_response(status if body is None else 200)
+                if busy:
+                    self.send_header("Retry-After", "7")
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()

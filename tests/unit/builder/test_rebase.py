@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -180,3 +181,22 @@ def test_the_same_base_and_no_base(workbench: Workbench) -> None:
         rebase(record.image, BaseChoice("registry.test", "fac/bases/none", "current"), workbench.facility)
     with pytest.raises(CasabinderError, match="there is no image"):
         rebase("registry.test/fac/none:tag", workbench.choice, workbench.facility)
+
+
+@pytest.mark.parametrize("rootfs", [{}, {"diff_ids": []}, {"diff_ids": None}, None])
+def test_an_image_whose_configuration_has_no_layers(workbench: Workbench, rootfs: object) -> None:
+    record = workbench.run({"a.py": ""})
+    choice = patched(workbench, CORE, PLOTS, FONTS_PATCHED)
+    repository = record.image.partition("/")[2].rpartition(":")[0]
+    configuration = workbench.store.get_manifest(repository, record.digest).config.digest
+
+    class Odd:
+        def __getattr__(self, name: str) -> object:
+            return getattr(workbench.store, name)
+
+        def read_blob(self, repository: str, digest: str, limit: int = 2**26) -> bytes:
+            found = workbench.store.read_blob(repository, digest, limit)
+            return json.dumps({**json.loads(found), "rootfs": rootfs}).encode() if digest == configuration else found
+
+    with pytest.raises(RebaseRefusedError, match="can't be read; build it again"):
+        rebase(record.image, choice, replace(workbench.facility, store=Odd()))  # type: ignore[arg-type]

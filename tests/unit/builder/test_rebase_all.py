@@ -160,6 +160,31 @@ def test_a_fault_of_one_image_does_not_stop_the_others(workbench: Workbench) -> 
     assert again[whole.digest].state == "superseded"
 
 
+def test_an_alias_that_can_not_be_read_does_not_hide_the_others(workbench: Workbench) -> None:
+    image = built(workbench, "one", {"a.py": ""})
+    repository = image.image.partition("/")[2].rpartition(":")[0]
+    choice = patched(workbench, CORE, PLOTS, FONTS_PATCHED)
+    unreadable, gone = f"git-{'0' * 12}-{'0' * 8}", f"git-{'1' * 12}-{'1' * 8}"
+
+    class Faulty:
+        def __getattr__(self, name: str) -> object:
+            return getattr(workbench.store, name)
+
+        def tags(self, repository: str) -> list[str]:
+            return sorted([unreadable, gone, *workbench.store.tags(repository)])
+
+        def get_manifest(self, repository: str, reference: str) -> object:
+            if reference == unreadable:
+                raise RegistryError("the registry answered 502")
+            return workbench.store.get_manifest(repository, reference)
+
+    faulty = replace(workbench.facility, store=Faulty())  # type: ignore[arg-type]
+    wishes = Wishes(repositories=(repository,))
+    fault, moved = rebase_all([NewBase(choice, faulty)], faulty, wishes)
+    assert (fault.state, fault.reason) == ("failed", "the registry answered 502")
+    assert (moved.state, moved.before) == ("moved", image.digest)
+
+
 def test_the_old_base_is_gone(workbench: Workbench) -> None:
     built(workbench, "one", {"a.py": ""})
     choice = patched(workbench, CORE, PLOTS, FONTS_PATCHED)

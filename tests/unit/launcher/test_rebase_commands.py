@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from launcher.cli import _parser
-from launcher.rebase_commands import rebase
+from launcher.rebase_commands import checked_day, rebase
 from registry_sync.errors import CasabinderError, RegistryError
 from tests.unit.builder.conftest import CORE, PLOTS, Workbench, workbench
 from tests.unit.builder.test_rebase import FONTS_PATCHED, patched
@@ -77,3 +77,8 @@ def test_a_rebuild_is_no_failure_and_a_fault_is_one(workbench: Workbench, capsys
 def test_what_is_not_understood(workbench: Workbench, words: tuple[str, ...], reason: str) -> None:
     with pytest.raises(CasabinderError, match=reason):
         rebase(context_of(workbench), arguments(*words))
+
+
+def test_a_day_is_compared_as_records_have_it() -> None:
+    assert checked_day("2026-09-05") == "2026-09-05"
+    assert checked_day("2026-9-5") == "2026-09-05"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,3 +62,17 @@ def test_a_fault_of_the_moment_is_not_remembered(index: Index, shelf: MetadataSh
     assert shelf.describe([index.locked(SMALL)])["small"].requires == ()
     index.faults.clear()
     assert shelf.describe([index.locked(SMALL)])["small"].requires == ("c",)
+
+
+def test_what_was_not_used_for_longest_makes_room(index: Index, shelf: MetadataShelf) -> None:
+    long_ago = (1e9, 1e9)
+    shelf.describe([index.locked(BIG)])
+    (old,) = shelf.directory.glob("*/*")
+    os.utime(old, long_ago)
+    shelf.describe([index.locked(BIG)])
+    small = replace(shelf, limit_bytes=4096)
+    small.describe([index.locked(SMALL)])
+    assert len(list(shelf.directory.glob("*/*"))) == 2, "both were used just now"
+    os.utime(old, long_ago)
+    small.describe([index.locked(built_wheel("other", "1"))])
+    assert not old.exists()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from base_images.identity import Workshop
-from builder.attachments.attach import CREATED_ANNOTATION, attach, document
 from builder.facility import BaseChoice, Bases
 from builder.locking.resolver import PackageIndex
+from launcher.bases.ledger import Ledger
 from launcher.bases.status import BaseStatus, base_status
 from launcher.bases.upkeep_commands import base_statuses
 from launcher.bases.vulnerabilities import Vulnerability
@@ -85,13 +85,17 @@ def test_an_index_with_a_fault_is_not_one_that_knows_nothing(workbench: Workbenc
     assert "the package index could not be asked" in found.not_known["python"]
 
 
-def test_the_day_of_a_release(workbench: Workbench) -> None:
-    notes = {CREATED_ANNOTATION: "2026-01-30T12:00:00Z"}
-    subject = workbench.base.manifest.descriptor()
-    attach(workbench.store, workbench.base.repository, subject, [document("test/release", "release", b"{}", notes)])
+def test_the_day_of_a_release_stays_when_it_is_tried_again(workbench: Workbench) -> None:
+    def ledger(day: int) -> Ledger:
+        clock = datetime(2026, 1, day, 12, tzinfo=UTC).timestamp()
+        return Ledger(workbench.base.store, workbench.base.repository, lambda: clock)
+
+    ledger(28).release(workbench.base.digest, "", "")
+    for day in (28, 31):
+        ledger(day).attach_notes(workbench.base.digest, b"{}")
     found = status(workbench)
-    assert (found.made, found.days) == ("2026-01-30", 2)
-    assert "made              2026-01-30, 2 days ago" in found.to_text()
+    assert (found.made, found.days) == ("2026-01-28", 4)
+    assert "made              2026-01-28, 4 days ago" in found.to_text()
 
 
 def test_the_day_debian_was_fetched(workbench: Workbench) -> None:

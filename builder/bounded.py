@@ -1,0 +1,85 @@
+"""Keeps a directory of things that can be had again below a size: what was not used for longest goes first.
+
+::
+
+    entry    used     size     limit 10
+    a        Monday   6        removed
+    b        Tuesday  5        in use: stays
+    c        Friday   4        stays, 9 are left
+
+Use is the time of a file's last change, which whoever reads it sets (:func:`used_now`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+GRACE_SECONDS = 6 * 3600.0
+"""Longer than a build takes: what was used since then may be what one reads right now."""
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """Something in a cache: when it was used last (seconds since the epoch), its bytes, and where it is."""
+
+    used: float
+    size: int
+    path: Path
+
+
+def bound(entries: Iterable[Entry], limit_bytes: int, remove: Callable[[Path], bool]) -> int:
+    """Remove the least recently used entries until the rest has at most ``limit_bytes``; return the bytes freed.
+
+    ``remove`` says whether it removed an entry; one that it left counts on.
+    """
+    known = sorted(entries)
+    total, freed = sum(entry.size for entry in known), 0
+    for entry in known:
+        if total - freed <= limit_bytes:
+            break
+        if remove(entry.path):
+            freed += entry.size
+    return freed
+
+
+def bound_files(paths: Iterable[Path], limit_bytes: int, grace: float = GRACE_SECONDS, least: int = 0) -> int:
+    """Do so with files, of which those used within the last ``grace`` seconds stay; return the bytes freed.
+
+    A file counts as ``least`` bytes if it is smaller. Directories that become empty are removed as well.
+    """
+    before = time.time() - grace
+
+    def remove(path: Path) -> bool:
+        try:
+            if path.stat().st_mtime > before:  # somebody has begun to use it
+                return False
+            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return True  # another process removes, too
+        except OSError:
+            return False  # it is somebody else's
+        with suppress(OSError):
+            path.parent.rmdir()
+        return True
+
+    entries = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            entries.append(Entry(status.st_mtime, max(status.st_size, least), path))
+    return bound(entries, limit_bytes, remove)
+
+
+def used_now(path: Path) -> bool:
+    """Note that a file is used, so that it stays; return whether it is there. It need not be ours to write."""
+    with suppress(OSError):
+        os.utime(path)
+    return path.exists()
