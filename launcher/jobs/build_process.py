@@ -85,10 +85,10 @@ def write_result(directory: Path, result: Result) -> None:
 
 
 def read_result(directory: Path) -> Result | None:
-    """Return the result of a build, if there is one."""
+    """Return the result of a build, if there is one; a file that a power cut left without its content is none."""
     try:
         return Result(**json.loads((directory / RESULT).read_bytes()))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
 
 

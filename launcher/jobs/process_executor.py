@@ -133,7 +133,7 @@ class ProcessExecutor:
         directory = self._directory(job.id)
         try:
             task = Task.from_json(json.loads((directory / REQUEST).read_bytes()))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # ValueError: a power cut left it without its content
             return "absent"
         if task.attempt != job.attempt:
             return "absent"

@@ -202,6 +202,7 @@ class Runner:
                 self._finish(job, Result("failed", _NOT_AGAIN))
             else:
                 self._tell(self._store.requeue(job, _AGAIN, self._clock()))
+                self._executor.clean(job.id)
 
     def _clean_up(self) -> None:
         """Remove what is left of the builds of all jobs but those that are running in this runner's name."""
@@ -228,8 +229,7 @@ class Runner:
                     return
                 break
             except LostClaimError:
-                _LOG.warning("the build was given to another runner", extra={"job": job_id})
-                self._drop(job_id)
+                self._let_go(job_id)
                 break
             except Exception:  # noqa: BLE001
                 # What was stored and what was not is looked up again: the store itself may have been away.
@@ -263,13 +263,15 @@ class Runner:
         return True
 
     def _given_up(self, job: Job, *, cancelled: bool) -> bool:
-        """End a build that something keeps going wrong with, if it is to be ended; return whether it was."""
+        """End a build that something keeps going wrong with, if it is to be ended; return whether it is over."""
         ending = self._wanted_end(job, cancelled=cancelled)
         if ending is None:
             return False
         try:
             self._executor.kill(job.id)
             self._settle(job, ending)
+        except LostClaimError:
+            self._let_go(job.id)
         except Exception:  # noqa: BLE001  # it may be the store that does not answer
             _LOG.exception("a build can't be ended; that is tried again", extra={"job": job.id})
             return False
@@ -302,6 +304,10 @@ class Runner:
     def _finish(self, job: Job, result: Result) -> None:
         self._tell(self._store.finish(job.id, self._executor.name, result, self._clock()))
         self._executor.clean(job.id)
+
+    def _let_go(self, job_id: str) -> None:
+        _LOG.warning("the build was given to another runner", extra={"job": job_id})
+        self._drop(job_id)
 
     def _drop(self, job_id: str) -> None:
         """Remove what is left of a build that is not this runner's any more."""

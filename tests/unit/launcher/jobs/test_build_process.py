@@ -8,7 +8,7 @@ import pytest
 
 from builder.repository.fetching import Fetching
 from builder.repository.spec import RepositoryError, RepoSpec
-from launcher.jobs.build_process import Task, known_commit, read_result, write_result
+from launcher.jobs.build_process import RESULT, Task, known_commit, read_result, write_result
 from launcher.jobs.model import Asked, BuildRequest, Result
 from tests.testbed.archives import running_archives
 
@@ -26,6 +26,12 @@ def test_task_and_result_come_back_as_they_were(tmp_path: Path) -> None:
     for result in (Result("failed", "no"), Result("built", record={"image": "a"})):
         write_result(tmp_path, result)
         assert read_result(tmp_path) == result
+
+
+@pytest.mark.parametrize("left", [b"", b'{"state": "bu'])
+def test_a_result_that_a_power_cut_left_without_content_is_none(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / RESULT).write_bytes(left)
+    assert read_result(tmp_path) is None
 
 
 def test_the_commit_of_a_job_is_not_asked_for_again() -> None:

@@ -38,7 +38,9 @@ class Builders:
     killed: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
+    cleaned: list[str] = field(default_factory=list)
     unreadable: bool = False
+    lost: bool = False
     refusal: str = ""
     name: str = "here"
 
@@ -57,6 +59,8 @@ class Builders:
         self.started.append(job.id)
 
     def find(self, job: Job) -> Standing:
+        if self.lost and job.attempt == 1:
+            return "lost"
         if job.id not in self.started:
             return "absent"
         return "ended" if self.may_end.is_set() else "running"
@@ -77,7 +81,7 @@ class Builders:
         self.killed.append(job_id)
 
     def clean(self, job_id: str) -> None:
-        pass
+        self.cleaned.append(job_id)
 
     def known(self) -> list[str]:
         return []
@@ -295,3 +299,30 @@ def test_a_build_that_can_not_be_followed_ends_when_its_time_is_over(store: JobS
     now[0] = 63.0
     until(lambda: state(store, job) == "failed")
     runner.stop()
+
+
+def test_nothing_is_left_of_a_builder_that_was_lost(store: JobStore) -> None:
+    builders, job = Builders(lost=True), submit(store, "a")
+    assert store.claim(job.id, "here", 1.0)
+    runner = Runner(store, builders, site(), lambda: 2.0)
+    runner.start()
+    until(lambda: builders.started == [job.id])
+    runner.stop()
+    assert builders.cleaned == [job.id]  # its token too: nobody knows when, and where, it is built again
+
+
+def test_a_build_that_can_not_be_followed_is_left_to_the_runner_that_has_it(store: JobStore) -> None:
+    builders, job, now = Builders(unreadable=True), submit(store, "a"), [2.0]
+    runner = Runner(store, builders, site(seconds=60), lambda: now[0])
+    runner.start()
+    until(lambda: builders.started == [job.id])
+    mine = store.get(job.id)
+    assert mine is not None
+    builders.name = "elsewhere"
+    store.requeue(mine, "it was lost", 3.0)
+    assert store.claim(job.id, "another", 3.0)
+    now[0] = 63.0
+    until(lambda: not runner.active)
+    runner.stop()
+    assert state(store, job) == "running"
+    assert job.id in builders.killed
