@@ -29,25 +29,40 @@ export async function ask(method, path, body, signal) {
   throw new Refused(message, response.status, Number(response.headers.get("Retry-After") ?? 0));
 }
 
+const SILENT = 60_000; // milliseconds
+
 /**
  * Follow an event stream. `onEvent(data)` returns true when there is nothing more to come; `onLost(lost)` is told when
  * the connection breaks and when it is back; `onRefused(error)` when the stream can't be had. Returns a function that
- * stops it. The browser resumes with Last-Event-ID by itself; what is left here is a server that was away for longer.
+ * stops it. The browser resumes with Last-Event-ID by itself. What is left here is a server that was away for longer, and
+ * one that died behind a proxy which keeps the connection: nobody tells, so after a silence the stream is asked for anew.
  */
 export function follow(path, { onEvent, onLost = () => {}, onRefused = () => {} }) {
   let source;
   let timer;
+  let silence;
   let last = "";
+  const heard = () => {
+    clearTimeout(silence);
+    silence = setTimeout(again, SILENT);
+  };
+  const again = () => {
+    source.close();
+    open();
+  };
   const open = () => {
+    heard();
     source = new EventSource(last ? `${path}?after=${encodeURIComponent(last)}` : path);
     source.onopen = () => onLost(false);
     source.onmessage = (message) => {
+      heard();
       last = message.lastEventId || last;
       if (onEvent(JSON.parse(message.data))) stop();
     };
     source.onerror = async () => {
       onLost(true);
       if (source.readyState !== EventSource.CLOSED) return;
+      clearTimeout(silence);
       const status = await fetch(path, { method: "HEAD", credentials: "same-origin" }).then((answer) => answer.status, () => 0);
       if (status === 204) return; // all that there was has been sent
       if ([401, 403, 404, 410].includes(status)) {
@@ -59,6 +74,7 @@ export function follow(path, { onEvent, onLost = () => {}, onRefused = () => {} 
   };
   const stop = () => {
     clearTimeout(timer);
+    clearTimeout(silence);
     source.close();
   };
   open();

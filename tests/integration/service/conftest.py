@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from tests.testbed.facility import running_facility
 from tests.testbed.git_repository import commit_files
@@ -14,8 +15,19 @@ from tests.testbed.launching import engine_answers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from playwright.sync_api import Browser
+
     from tests.testbed.facility import RunningFacility
     from tests.testbed.git_server import GitServer
+
+CHROMIUM = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +70,15 @@ def with_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFaci
     hub = {"mode": "login", "admins": ["admin"], "settings": settings}
     with running_facility(tmp_path_factory.mktemp("login"), site={"hub": hub}) as facility:
         yield facility
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser for the tests of a module."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(CHROMIUM))
+        yield browser
+        browser.close()
 
 
 PASSWORD = "a-password-for-tests"

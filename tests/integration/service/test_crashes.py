@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -12,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 import pytest
+from playwright.sync_api import expect
 
 from builder.container.engine import docker
 from builder.container.step import BUILD_LABEL
+from tests.integration.service.test_page import build_page, opened
 from tests.testbed.facility import fresh, running_facility
 from tests.testbed.launching import engine_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from playwright.sync_api import Browser
 
     from tests.testbed.facility import RunningFacility
 
@@ -58,16 +63,17 @@ def begin(facility: RunningFacility, url: str) -> tuple[dict[str, Any], list[tup
     raise AssertionError(f"the build ended: {seen[-1]}")
 
 
+def answers(facility: RunningFacility) -> bool:
+    """Whether the service is well."""
+    try:
+        return facility.client.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def resume(facility: RunningFacility, job: Mapping[str, Any], seen: list[tuple[int, dict[str, Any]]]) -> None:
     """Watch a job from the last event that was seen, as a browser does, to its end; nothing is lost or comes twice."""
-
-    def answers() -> bool:
-        try:
-            return facility.client.get("/health").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    wait_until(answers, "the service", facility)
+    wait_until(lambda: answers(facility), "the service", facility)
     seen.extend(facility.events(str(job["events"]), after=seen[-1][0]))
     assert [number for number, _ in seen] == list(range(1, len(seen) + 1))
 
@@ -99,6 +105,29 @@ def test_a_build_goes_on_when_the_service_is_killed(
     assert (ended["state"], ended["attempt"]) == ("built", 1)
     assert counted(seen) == list(range(1, LINES + 1))
     assert_nothing_is_left(facility, job)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium: run scripts/bootstrap")
+def test_an_open_page_goes_on_by_itself_when_the_service_was_killed(
+    facility: RunningFacility, add_repository: Callable[[str, Mapping[str, bytes | str]], str], chromium: Browser
+) -> None:
+    with opened(chromium) as (page, complaints):
+        page.clock.install()
+        url = add_repository("watched", {"postBuild": f"{COUNTING}sleep 600\n", **fresh()})
+        page.goto(build_page(facility, url))
+        log = page.get_by_role("region", name="Lines of the log")
+        expect(log).to_contain_text("counted 3", timeout=PATIENCE * 1000)
+        before = facility.service_pid()
+        os.kill(before, signal.SIGKILL)
+        wait_until(lambda: before not in facility.pids("launcher.service"), "the service's end", facility)
+        wait_until(lambda: answers(facility), "the service", facility)
+        page.clock.fast_forward(61_000)  # the proxy has told the page nothing, and it thinks that a minute is over
+        expect(log).to_contain_text(f"counted {LINES}", timeout=PATIENCE * 1000)
+        lines = log.locator("span").all_text_contents()
+        assert [line for line in lines if "counted" in line] == [f"postBuild: counted {n}" for n in range(1, LINES + 1)]
+        page.get_by_role("button", name="Cancel the build").click()
+        expect(page.locator("#state-text")).to_have_text("This build was cancelled", timeout=PATIENCE * 1000)
+        assert complaints == []
 
 
 def test_a_service_that_is_asked_to_end_lets_its_streams_go_and_ends_well(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from tests.integration.service.conftest import PASSWORD
 
@@ -34,14 +34,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium: run scripts/bootstrap"),
 ]
 
-OPTIONS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 BUILDING = 180_000  # milliseconds
 NOTEBOOK = {
     "cells": [
@@ -64,14 +56,6 @@ UNNAMED = """() => [...document.querySelectorAll("input,select,textarea,button,a
   const by = document.getElementById(one.getAttribute("aria-labelledby"))?.textContent;
   return !(one.getAttribute("aria-label") || by || labels || (one.matches("button, a") && one.textContent)?.trim());
 }).map((one) => one.outerHTML)"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(OPTIONS))
-        yield browser
-        browser.close()
 
 
 @contextmanager
