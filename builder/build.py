@@ -126,6 +126,8 @@ def build(
     if prepared.settled:
         facility.store.put_manifest(repository, alias, image.manifest)
         shelf.put(record)
+    if there is None:
+        facility.layer_cache.prune(facility.layer_cache_bytes)
     return replace(record, seconds=_seconds(phases, began))
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Facility:
     """Where a builder works: the store that images go to (``registry`` is its name, ``prefix`` comes before every
-    repository), the local cache, the package index, and a directory for big temporary files (``None``: the cache)."""
+    repository), the local cache, the package index, and a directory for big temporary files (``None``: the cache).
+    ``layer_cache_bytes`` bounds the layers in the cache."""
 
     store: Store
     registry: str
@@ -39,6 +40,7 @@ class Facility:
     fetching: Fetching = field(default_factory=Fetching)
     signer: Signer | None = None
     compression: Compression = "gzip"
+    layer_cache_bytes: int = 50 * 10**9
     scratch: Path | None = None
 
     def repository(self, name: str) -> str:

@@ -157,7 +157,7 @@ def open_context(site_file: Path | None = None, registry: str | None = None) -> 
     facility = Facility(
         store=store, registry=host, prefix=prefix, cache=cache, index=index, containers=_limits(site.containers)
     )
-    facility = replace(facility, compression=site.layers.compression)
+    facility = replace(facility, compression=site.layers.compression, layer_cache_bytes=site.layers.cache_bytes)
     if site.signing is not None:
         facility = replace(facility, signer=Signer(site.signing.key, site.signing.password))
     facility = replace(facility, fetching=Fetching(**site.repositories.model_dump(), ca_bundle=bundle))

@@ -63,9 +63,13 @@ class Repositories(_Strict):
 
 
 class Layers(_Strict):
-    """How the layers of images are stored. zstd is for sites where everything that pulls images reads it."""
+    """How the layers of images are stored. zstd is for sites where everything that pulls images reads it.
+
+    Beyond ``cache_bytes`` the layers in the cache that were not used for longest make room.
+    """
 
     compression: Literal["gzip", "zstd"] = "gzip"
+    cache_bytes: int = Field(default=50 * 10**9, gt=0)
 
 
 class Signing(_Strict):

@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from builder.bounded import bound_files
+from builder.bounded import GRACE_SECONDS, bound_files
 from builder.layers.archive import write_layer
 from builder.layers.layer import MEDIA_TYPES, Compression, Layer
 from registry_sync.errors import CasabinderError
@@ -118,11 +118,11 @@ class LayerCache:
         self.remember(layer)
         return layer
 
-    def prune(self, limit_bytes: int, grace: float = 600.0) -> int:
+    def prune(self, limit_bytes: int, grace: float = GRACE_SECONDS) -> int:
         """Delete the least recently used blobs until the rest has at most ``limit_bytes``; return the bytes freed.
 
         Blobs used within the last ``grace`` seconds stay, since a build may be about to upload them. Parts of layers
-        whose writer has died are deleted too.
+        whose writer has died are deleted too. What is known of a layer stays: a registry may have it.
         """
         abandoned = time.time() - _ABANDONED
         for part in self._blobs.glob("*.part"):
@@ -162,7 +162,7 @@ class LayerCache:
                 free = shutil.disk_usage(self.directory).free / 1e6
                 raise CasabinderError(
                     f"there is no space left for layers in {self.directory} ({free:.0f} MB free); "
-                    "make room, prune the cache, or set CASABINDER_CACHE to another disk"
+                    "make room, lower layers.cache_bytes in site.yaml, or set CASABINDER_CACHE to another disk"
                 ) from error
             place = Path(str(error.filename))
             if place == self.directory or self.directory in place.parents or place in self.directory.parents:

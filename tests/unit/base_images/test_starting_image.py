@@ -71,7 +71,11 @@ def test_a_layer_changes_what_those_below_it_have(
     assert read_texts(store, "an/image", layers) == {**LOWEST, **left}
 
 
-@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"no tar" * 200), gzip.compress(bytes(1024))[:-9]])
+@pytest.mark.parametrize(
+    "data",
+    [b"no gzip", gzip.compress(b"no tar" * 200), gzip.compress(bytes(1024))[:-9]],
+    ids=["no gzip", "no tar", "cut off"],
+)
 def test_what_is_no_layer_is_said(data: bytes, tmp_path: Path) -> None:
     store = LayoutStore(tmp_path)
     with pytest.raises(CasabinderError, match=r"the layer sha256:\w+ of an/image can't be read: "):

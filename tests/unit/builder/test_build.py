@@ -161,6 +161,22 @@ def test_the_same_again_costs_nothing(workbench: Workbench) -> None:
     assert [layer.source for layer in again.layers] == ["base", "base", *["cached"] * 5]
 
 
+def test_layers_that_were_not_used_for_long_make_room_and_are_made_again(workbench: Workbench) -> None:
+    small = replace(workbench, facility=replace(workbench.facility, layer_cache_bytes=1))
+    first = small.run(FILES)
+    blobs = workbench.facility.cache / "layers" / "blobs"
+    old = set(blobs.iterdir())
+    assert old, "what was used just now stays"
+    for blob in old:
+        os.utime(blob, (0, 0))
+    small.run({"notes.txt": "another tree of the same packages"})
+    left = old & set(blobs.iterdir())
+    assert len(old - left) == 2, "the first tree and its env.json; packages were used again"
+    git(workbench.repository, "rm", "--quiet", "notes.txt")
+    git(workbench.repository, "commit", "--quiet", "-m", "as it was")
+    assert small.run(rebuild=True).digest == first.digest
+
+
 def test_another_machine_reads_the_record_from_the_registry(workbench: Workbench) -> None:
     first = workbench.run(FILES)
     (workbench.facility.cache / "records").rename(workbench.directory / "away")
