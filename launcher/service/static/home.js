@@ -114,10 +114,10 @@ function choice(base) {
   );
 }
 
+if (field.value) reading = understand(); // before what is awaited: whoever types meanwhile must not lose it
 try {
   const bases = await ask("GET", "/api/bases");
   find("#bases").append(...bases.map(choice));
 } catch (error) {
   say(find("#bases-hint"), `The list of base images can't be shown: ${error.message}`);
 }
-if (field.value) reading = understand();

@@ -22,7 +22,7 @@ from tests.integration.service.conftest import PASSWORD
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
     from tests.testbed.facility import RunningFacility
     from tests.testbed.git_server import GitServer
@@ -244,6 +244,21 @@ def test_the_keyboard_is_enough(anonymous: RunningFacility, chromium: Browser) -
         )
         page.keyboard.press("Enter")
         page.wait_for_url("**/v2/gh/user/repo/dev*")
+
+
+def test_what_was_typed_stays_when_the_list_of_bases_comes_late(anonymous: RunningFacility, chromium: Browser) -> None:
+    with opened(chromium) as (page, _):
+        asked: list[Route] = []
+        page.route("**/api/bases", lambda route: asked.append(route))
+        page.goto(anonymous.url)
+        page.get_by_label("Repository, file or DOI").fill("https://github.com/user/repo")
+        expect(page.get_by_role("status", name="What was understood")).to_contain_text("user/repo")
+        page.get_by_text("More choices").click()
+        page.get_by_label("Branch, tag or commit").fill("dev")
+        asked[0].continue_()
+        expect(page.locator("#bases input[value^=coffea]").first).to_be_attached()
+        page.wait_for_load_state("networkidle")
+        expect(page.get_by_label("Branch, tag or commit")).to_have_value("dev")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
