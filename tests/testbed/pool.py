@@ -223,10 +223,12 @@ class RunningPool:
         """Give a node the space back that :meth:`fill_disk` took."""
         docker("exec", f"{self.name}-node{number}", "rm", "--force", f"{self.execute_directory(number)}/filling")
 
-    def restart_schedd(self) -> None:
-        """Kill the schedd and wait until its master has started another that answers; the queue is still there."""
+    @contextmanager
+    def restarting_schedd(self) -> Iterator[None]:
+        """Kill the schedd, and wait at the end for the one that its master starts then; the queue is still there."""
         before = self._schedd_ad()
         self.run("pkill", "-KILL", "-x", "condor_schedd")
+        yield
         _wait(lambda: self._schedd_ad() not in ("", before), "a new schedd does not answer", self)
 
     def wait_until_ready(self) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from casabinder_runtime.data_access import write_private
+from casabinder_runtime.left_behind import JOBS
 from casabinder_runtime.server_extension import kernel_environment
-from casabinder_runtime.session_directory import read_record
+from casabinder_runtime.session_directory import PREFIX, read_record
 
 from builder.container.engine import docker
 
@@ -149,6 +150,8 @@ def running_pool_session(
 ) -> Iterator[PoolSession]:
     """Start a session in the image ``notebook``; ``options`` are of ``CASABINDER_POOL``, beyond where the pool is.
 
+    It must end as it should, and leave no job in the queue.
+
     ``token`` is that of the pool's first user unless another is given, ``data_token`` is for reading data.
     """
     secrets = directory / "secrets"
@@ -183,6 +186,9 @@ def running_pool_session(
         yield running
         docker("stop", "--time", "30", container)
         assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() == "0", running.log()
+        names = [name for file in secrets.glob(f"{PREFIX}*/{JOBS}") for name in file.read_text().split()]
+        left = [ad["CasabinderWorker"] for ad in session_jobs(pool) if ad["CasabinderSession"] in names]
+        assert left == [], running.log()
     finally:
         docker("stop", "--time", "30", container)  # one that failed gives its slots back too
         docker("rm", "--force", container)

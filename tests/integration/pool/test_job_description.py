@@ -230,7 +230,7 @@ def test_what_a_build_made_is_brought_once(pool: RunningPool, site_file: Path, u
     thread.join(timeout=300)
     assert [(tally.nodes, tally.brought, tally.failed) for tally in tallies] == [(2, 2, {})]
     assert engine_has(unpulled)
-    assert pool.queue("JobStatus != 3") == []
+    assert pool.queue("CasabinderPrepull =?= True && JobStatus != 3") == []
 
 
 def test_an_image_that_is_not_there_is_said_for_each_node(pool: RunningPool, site_file: Path) -> None:
@@ -239,7 +239,7 @@ def test_an_image_that_is_not_there_is_said_for_each_node(pool: RunningPool, sit
     assert (tally.nodes, tally.brought) == (1, 0)
     [why] = tally.failed.values()
     assert "image" in why
-    assert pool.queue("JobStatus != 3") == []
+    assert pool.queue("CasabinderPrepull =?= True && JobStatus != 3") == []
 
 
 def test_the_doctor_has_a_line_for_each_option(site_file: Path) -> None:

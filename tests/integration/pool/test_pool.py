@@ -141,7 +141,8 @@ def test_a_vacated_job_goes_back_to_the_queue_and_runs_again(pool: RunningPool, 
 
 
 def test_a_job_outlives_a_restart_of_the_schedd(pool: RunningPool, sleeper: str) -> None:
-    pool.restart_schedd()
+    with pool.restarting_schedd():
+        pass
     pool.wait_for(sleeper, RUNNING)
     assert pool.job(sleeper)["Owner"] == "alice"
 

@@ -155,9 +155,21 @@ def test_a_node_that_is_lost(session: PoolSession, session_pool: RunningPool) ->
 def test_a_schedd_that_is_restarted(session: PoolSession, session_pool: RunningPool) -> None:
     before = {ad["CasabinderWorker"] for ad in session_jobs(session_pool)}
     schedd = f"HTCondor's schedd {session_pool.schedd}"
-    with analysis(session, f"{schedd} can't be reached; workers that run go on", f"{schedd} answers again"):
-        session_pool.restart_schedd()
+    told = (f"{schedd} can't be reached; workers that run go on", f"{schedd} answers again")
+    with analysis(session, *told), session_pool.restarting_schedd():
+        pass
     assert {ad["CasabinderWorker"] for ad in session_jobs(session_pool)} == before
+
+
+def test_a_schedd_that_is_restarted_when_a_session_ends(
+    session_pool: RunningPool, images: tuple[ImageRecord, ImageRecord], tmp_path: Path
+) -> None:
+    with running_pool_session(tmp_path, session_pool, images[0].image, workers=1) as session:
+        [name] = (session.directory / "jobs").read_text().split()
+        wait_until(lambda: name in {ad["CasabinderSession"] for ad in session_jobs(session_pool)}, session)
+        with session_pool.restarting_schedd():
+            docker("stop", session.container)
+        # The fixture finds that its job was removed.
 
 
 def test_a_module_that_workers_lack(session: PoolSession) -> None:

@@ -12,6 +12,7 @@ import itertools
 import logging
 import shutil
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dask_jobqueue.htcondor import HTCondorCluster, HTCondorJob
@@ -20,17 +21,19 @@ from distributed.core import Status
 
 from casabinder_runtime.errors import PoolError
 from casabinder_runtime.left_behind import job_names
-from casabinder_runtime.pools.queue_watch import RETRY_SECONDS, QueueWatch
+from casabinder_runtime.pools.queue_watch import LOOK_SECONDS, RETRY_SECONDS, QueueWatch
 from casabinder_runtime.pools.submission import WorkerIdentity, describe, submit_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from casabinder_runtime.pools.schedd import Schedd
     from casabinder_runtime.pools.submission import PoolSite, WorkerShape
 
 logger = logging.getLogger(__name__)
+
+REMOVE_SECONDS = 8.0  # at the session's end, for its jobs
 
 
 class WorkerJob(HTCondorJob):
@@ -121,19 +124,11 @@ class PoolCluster(HTCondorCluster):
         ended = 0
         for directory in self._left_behind:
             for name in job_names(directory):
-                ended += await self._remove_session(name)
+                ended += await _until_done(partial(self._schedd.remove_session, name), RETRY_SECONDS)
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
         if ended:
             workers = "1 worker" if ended == 1 else f"{ended} workers"
             self.watch.say(f"{workers} of this notebook's earlier session {'was' if ended == 1 else 'were'} ended")
-
-    async def _remove_session(self, name: str) -> int:
-        while True:
-            try:
-                return await self._schedd.remove_session(name)
-            except PoolError as error:
-                logger.warning("the jobs of an earlier session are not removed yet: %s", error)
-            await asyncio.sleep(RETRY_SECONDS)
 
     async def _close(self) -> None:
         self.ending = True
@@ -147,8 +142,20 @@ class PoolCluster(HTCondorCluster):
             await self._remove_jobs()
 
     async def _remove_jobs(self) -> None:
+        """Remove all jobs, trying again while there is time: nobody knows of them afterwards."""
         try:
-            await self._schedd.remove()
-        except PoolError as error:
-            logger.warning("jobs may be left in the queue: %s", error)
+            async with asyncio.timeout(REMOVE_SECONDS):
+                await _until_done(self._schedd.remove, LOOK_SECONDS)
+        except TimeoutError:
+            logger.warning("jobs may be left in the queue")
         await self._schedd.close()
+
+
+async def _until_done(remove: Callable[[], Awaitable[int]], pause: float) -> int:
+    """Return what ``remove`` returns, called again after ``pause`` seconds for as long as HTCondor does not do it."""
+    while True:
+        try:
+            return await remove()
+        except PoolError as error:
+            logger.warning("jobs are not removed yet: %s", error)
+        await asyncio.sleep(pause)

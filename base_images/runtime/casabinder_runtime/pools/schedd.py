@@ -1,7 +1,8 @@
 """A schedd, asked without waiting: the HTCondor bindings in a child process, and their errors as sentences.
 
 The child authenticates with the session's IDTOKEN, a file in a directory of its own, and with nothing else; encryption
-and integrity are required. A child that does not answer in time is ended, and the next call starts another.
+and integrity are required. A child that does not answer in time is ended, and the next call starts another. It has a
+process group of its own: a signal for the session's would end it when its jobs have yet to be removed.
 """
 
 from __future__ import annotations
@@ -184,13 +185,13 @@ class Schedd:
         ads = await self._call(CALL_SECONDS, do="query", constraint=self._session, attributes=_ATTRIBUTES)
         return [QueuedJob.parse(ad) for ad in ads]
 
-    async def remove(self, cluster: int | None = None) -> None:
-        """Remove a job, or all of the session's; those that are gone already are no error.
+    async def remove(self, cluster: int | None = None) -> int:
+        """Remove a job, or all of the session's; return how many there were: those that are gone are no error.
 
         Raises:
             PoolError: HTCondor did not do it.
         """
-        await self._call(CALL_SECONDS, do="remove", constraint=self._which(cluster))
+        return int(await self._call(CALL_SECONDS, do="remove", constraint=self._which(cluster)))
 
     async def retrieve(self, cluster: int) -> None:
         """Fetch the output files of a job that has ended or is held.
@@ -224,7 +225,7 @@ class Schedd:
             self.address.check_token(time.time())
             try:
                 async with asyncio.timeout(seconds):
-                    answer = await self._ask(json.dumps(request))
+                    answer = await self._ask(request)
             except TimeoutError as error:
                 await self.close()
                 raise PoolError(
@@ -238,7 +239,15 @@ class Schedd:
             raise PoolError(explain(answer["error"], self.address, reached=answer["reached"]))
         return answer["result"]
 
-    async def _ask(self, line: str) -> dict[str, Any]:
+    async def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask the child; one that ended since it was asked last is replaced, but nothing is submitted twice."""
+        used = self._process is not None
+        answer = await self._ask_child(request)
+        if answer is None and used and request["do"] != "submit":
+            answer = await self._ask_child(request)
+        return answer or {"error": "the process with HTCondor's bindings ended", "reached": True}
+
+    async def _ask_child(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
         if self._process is None or self._process.returncode is not None:
             command = [sys.executable, "-P", "-m", "casabinder_runtime.pools.bindings"]
             self._process = await asyncio.create_subprocess_exec(
@@ -250,14 +259,15 @@ class Schedd:
                 env={**os.environ, **self.address.environment()},
                 cwd=self._outputs,  # where HTCondor brings what a job wrote: to where it was submitted
                 limit=2**24,  # bytes of one answer: a queue of thousands of jobs
+                start_new_session=True,
             )
         assert self._process.stdin is not None  # noqa: S101  # both are pipes
         assert self._process.stdout is not None  # noqa: S101
-        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
         answer = await self._process.stdout.readline()
         if not answer:
             await self.close()
-            return {"error": "the process with HTCondor's bindings ended", "reached": True}
+            return None
         return dict(json.loads(answer))
 
 

@@ -3,6 +3,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +15,7 @@ from casabinder_runtime.pools.schedd import QueuedJob, Schedd, ScheddAddress, ex
 from tests.testbed.notebook_server import RUNTIME
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 
 def token(claims: dict[str, object]) -> str:
@@ -128,15 +131,50 @@ def test_errors_of_the_bindings_are_sentences(address: ScheddAddress, message: s
     assert sentence in explain(message, address, reached=True)
 
 
-def test_a_collector_that_is_not_there_is_one_sentence(address: ScheddAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+UNREACHABLE = r"HTCondor's collector 127\.0\.0\.1:9 can't be reached"
+
+
+def bindings() -> int:
+    """Return the number of this process's child with HTCondor's bindings."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    [child] = [int(pid) for pid in children if "bindings" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return child
+
+
+def ask_twice(
+    address: ScheddAddress, monkeypatch: pytest.MonkeyPatch, between: Callable[[], object] = lambda: None
+) -> None:
+    """Ask a schedd for its jobs, and then to remove them; neither can be done."""
     monkeypatch.setenv("PYTHONPATH", str(RUNTIME))
 
     async def ask() -> None:
         schedd = Schedd(address, "a1b2c3", address.token.parent)
         try:
-            await schedd.jobs()
+            with pytest.raises(PoolError, match=UNREACHABLE):
+                await schedd.jobs()
+            between()
+            with pytest.raises(PoolError, match=UNREACHABLE):
+                await schedd.remove()
         finally:
             await schedd.close()
 
-    with pytest.raises(PoolError, match=r"HTCondor's collector 127\.0\.0\.1:9 can't be reached"):
-        asyncio.run(ask())
+    asyncio.run(ask())
+
+
+def test_a_collector_that_is_not_there_is_one_sentence(address: ScheddAddress, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask_twice(address, monkeypatch)
+
+
+def test_a_child_that_was_killed_between_calls_is_replaced(
+    address: ScheddAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask_twice(address, monkeypatch, lambda: os.kill(bindings(), signal.SIGKILL))
+
+
+def test_a_signal_for_the_sessions_process_group_leaves_the_child_alone(
+    address: ScheddAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[int] = []
+    ask_twice(address, monkeypatch, lambda: groups.append(os.getpgid(bindings())))
+    assert os.getpgrp() not in groups
+    assert len(groups) == 1
