@@ -52,6 +52,7 @@ KERNELS_BY_FILES = "--KernelManager.transport=ipc"
 # A foreign image may have no JupyterLab; what it has was looked at when it was built.
 PLAIN_SERVER = 'command -v jupyter-lab >/dev/null && exec jupyter-lab "$@"; exec jupyter-server "$@"'
 PROCESSES = 4096
+STOP_SECONDS = 40  # a server ends its kernels, then its session: it has to remove jobs from the queue
 MEBIBYTE = 2**20
 WORKER_MINIMUM = 256 * MEBIBYTE  # the analysis packages alone take about as much
 

@@ -24,6 +24,7 @@ from launcher.container import (
     NOTEBOOK,
     PORT,
     PUBLISHED,
+    STOP_SECONDS,
     Container,
     describe,
     image_name,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from launcher.data_access import DataAccess
     from launcher.pools.site_pool import BatchPool
 
-STOP_SECONDS = 20
 _PULL_STEP = 0.1  # the pull is reported at every tenth of its bytes
 _LAST_LINES = 5
 

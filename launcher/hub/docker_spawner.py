@@ -34,6 +34,7 @@ from launcher.container import (
     PUBLISHED,
     SCHEDULER_PORT,
     SECRETS,
+    STOP_SECONDS,
     USER,
     secrets_archive,
     words_on_gpus,
@@ -46,7 +47,6 @@ from registry_sync.errors import CasabinderError
 if TYPE_CHECKING:
     from launcher.hub.vouching import LaunchRequest
 
-STOP_SECONDS = 20
 POOL = f"{LABEL}.pool"  # what kind of pool a server's workers are in, if they are not local
 _CLIENT_SECONDS = 60
 _LAST_LINES = 8

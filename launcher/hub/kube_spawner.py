@@ -19,8 +19,9 @@ from kubernetes_asyncio.client.exceptions import ApiException
 from kubernetes_asyncio.client.models import V1ObjectMeta, V1OwnerReference, V1Secret, V1Service, V1ServicePort
 from kubespawner import KubeSpawner
 from kubespawner.objects import make_owner_reference
+from traitlets import Integer
 
-from launcher.container import LABEL, POOL_TOKEN_FILE, PORT, SCHEDULER_PORT, SECRETS, TOKEN_FILE, USER
+from launcher.container import LABEL, POOL_TOKEN_FILE, PORT, SCHEDULER_PORT, SECRETS, STOP_SECONDS, TOKEN_FILE, USER
 from launcher.hub.spawner import LAUNCH, StartError, VouchedMixin
 from launcher.pools.exposure import POD_IP, kubernetes_exposure
 from registry_sync.errors import CasabinderError
@@ -48,6 +49,8 @@ UNPRIVILEGED: dict[str, Any] = {
 
 class VouchedKubeSpawner(VouchedMixin, KubeSpawner):
     """KubeSpawner for requests of the launch service."""
+
+    delete_grace_period = Integer(STOP_SECONDS, config=True, help="Seconds that a pod has to end.")
 
     args: list[str]
     extra_labels: dict[str, str]
@@ -118,6 +121,7 @@ class VouchedKubeSpawner(VouchedMixin, KubeSpawner):
         batch = self.batch() if request.workers else None
         if batch is not None:
             self._pool_of_image = batch.with_gpus(None, request.cuda)
+        self.extra_pod_config = {"terminationGracePeriodSeconds": self.delete_grace_period, **self.extra_pod_config}
         if request.gpus:
             self.extra_resource_limits = {**self.extra_resource_limits, GPU_RESOURCE: str(request.gpus)}
         self.uid = self.gid = self.fs_gid = USER

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from casabinder_runtime import cluster_end, server_extension, session
 from casabinder_runtime.cluster_end import end_cluster
+from casabinder_runtime.pools import htcondor_jobs
 from distributed import Scheduler, SpecCluster
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
+
+from launcher.container import STOP_SECONDS
 
 if TYPE_CHECKING:
     import pytest
@@ -63,6 +66,6 @@ def test_a_cluster_that_closes_is_not_talked_about(caplog: pytest.LogCaptureFixt
 
 
 def test_who_waits_for_another_waits_longer() -> None:
-    assert (
-        cluster_end.CLOSE_SECONDS + cluster_end.LEFT_SECONDS < session.GIVE_UP_SECONDS < server_extension.STOP_SECONDS
-    )
+    cluster = cluster_end.CLOSE_SECONDS + cluster_end.LEFT_SECONDS
+    assert cluster < session.GIVE_UP_SECONDS < server_extension.STOP_SECONDS < STOP_SECONDS
+    assert htcondor_jobs.REMOVE_SECONDS < cluster_end.LEFT_SECONDS

@@ -13,6 +13,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
+from launcher.container import STOP_SECONDS
 from launcher.hub.kube_spawner import VouchedKubeSpawner
 from launcher.hub.spawner import VouchedMixin
 from launcher.hub.vouching import Voucher
@@ -112,6 +113,14 @@ def test_a_temporary_servers_pod_is_unprivileged_and_its_token_a_file(tmp_path: 
     assert pod["metadata"]["labels"]["org.casabinder.env-id"] == REQUEST.env_id
     assert pod["metadata"]["annotations"]["org.casabinder.digest"] == REQUEST.digest
     assert "--ServerApp.base_url=/user/agc-0a1b2c3d/" in container["args"]
+
+
+def test_a_pod_has_time_to_give_its_workers_back(tmp_path: Path) -> None:
+    pod, _ = pod_and_secret(tmp_path, "anonymous")
+    assert pod["spec"]["terminationGracePeriodSeconds"] == STOP_SECONDS
+    pod, _ = pod_and_secret(tmp_path, "anonymous", delete_grace_period=90)
+    assert pod["spec"]["terminationGracePeriodSeconds"] == 90
+    kubernetes_validate.validate(pod, VERSION, strict=True)
 
 
 def test_a_pod_for_cuda_asks_for_gpus_where_the_site_says(tmp_path: Path) -> None:
