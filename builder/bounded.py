@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 6 * 3600.0
 """Longer than a build takes: what was used since then may be what one reads right now."""
 
+EVERY_SECONDS = 3600.0
+"""To look at fifty thousand files takes a second."""
+
 
 @dataclass(frozen=True, order=True)
 class Entry:
@@ -76,6 +79,18 @@ def bound_files(paths: Iterable[Path], limit_bytes: int, grace: float = GRACE_SE
             status = path.stat()
             entries.append(Entry(status.st_mtime, max(status.st_size, least), path))
     return bound(entries, limit_bytes, remove)
+
+
+def due(stamp: Path, limit_bytes: int, every: float = EVERY_SECONDS) -> bool:
+    """Return whether a directory should be looked at now: ``every`` so many seconds, or when its limit is another one.
+
+    ``stamp`` is a file that says when it was looked at last, by what limit.
+    """
+    with suppress(FileNotFoundError, ValueError):
+        if int(stamp.read_text()) == limit_bytes and abs(time.time() - stamp.stat().st_mtime) < every:
+            return False
+    stamp.write_text(f"{limit_bytes}\n")
+    return True
 
 
 def used_now(path: Path) -> bool:

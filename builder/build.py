@@ -102,6 +102,7 @@ def build(
     planned, choice = prepared.plan, prepared.choice
     there = None if rebuild else facility.store.head_manifest(repository, planned.image_id)
     if there is None:
+        facility.make_room()
         image, facts = _make(prepared, facility, repository, phases, fresh=rebuild)
     else:
         image = Image(facility.store.get_manifest(repository, there.digest), b"")
@@ -126,8 +127,6 @@ def build(
     if prepared.settled:
         facility.store.put_manifest(repository, alias, image.manifest)
         shelf.put(record)
-    if there is None:
-        facility.layer_cache.prune(facility.layer_cache_bytes)
     return replace(record, seconds=_seconds(phases, began))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from builder.bounded import due
 from builder.container.engine import ContainerLimits
 from builder.locking.resolver import PackageIndex
 from builder.repository.fetching import Fetching
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 class Facility:
     """Where a builder works: the store that images go to (``registry`` is its name, ``prefix`` comes before every
     repository), the local cache, the package index, and a directory for big temporary files (``None``: the cache).
-    ``layer_cache_bytes`` bounds the layers in the cache."""
+    ``layer_cache_bytes`` bounds the layers in the cache, and as much again of wheels."""
 
     store: Store
     registry: str
@@ -60,6 +61,12 @@ class Facility:
         from builder.sources.shelf import MadeWheels
 
         return MadeWheels(self.store, self.repository("wheels"))
+
+    def make_room(self) -> None:
+        """Bound what layers and wheels take in the cache, once an hour."""
+        if due(self.cache / "layers-bounded", self.layer_cache_bytes):
+            self.layer_cache.prune(self.layer_cache_bytes)
+            self.wheelhouse.prune(self.layer_cache_bytes)
 
     @cached_property
     def layer_cache(self) -> LayerCache:

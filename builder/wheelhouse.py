@@ -1,7 +1,7 @@
 """Wheels on local disk, by content: what a lock names is fetched once, checked while it streams in, and kept.
 
 A wheel lies at ``<cache>/wheels/<first 2 hex of sha256>/<sha256>/<file name>``. What is there is whole and right: files
-arrive under another name and are renamed when their hash has been seen to match.
+arrive under another name and are renamed when their hash has been seen to match. Those not used for longest make room.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import ssl
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
+from builder.bounded import GRACE_SECONDS, bound_files, used_now
 from builder.locking.pylock import LockedPackage, LockError
 from registry_sync.errors import CasabinderError, NotFoundError
 from registry_sync.files import disk_error
@@ -46,9 +48,20 @@ class Wheelhouse:
         """Return where the package's wheel lies, whether it is there or not."""
         return self._directory / package.sha256[:2] / package.sha256 / package.filename
 
+    def has(self, package: LockedPackage) -> bool:
+        """Return whether the package's wheel is there; it stays then for longer than a build takes."""
+        return used_now(self.path(package))
+
+    def prune(self, limit_bytes: int, grace: float = GRACE_SECONDS) -> int:
+        """Delete the least recently used wheels until the rest has at most ``limit_bytes``; return the bytes freed.
+
+        Those used within the last ``grace`` seconds stay.
+        """
+        return bound_files(self._directory.glob("*/*/*"), limit_bytes, grace)
+
     def sized(self, packages: Iterable[LockedPackage]) -> list[LockedPackage]:
         """Return the packages with their sizes in bytes: from the lock, from disk, or asked of the index (HEAD)."""
-        known = [replace(p, size=self.path(p).stat().st_size) if self.path(p).exists() else p for p in packages]
+        known = [replace(p, size=self.path(p).stat().st_size) if self.has(p) else p for p in packages]
         if any(not package.size for package in known):
             with self._client() as client, ThreadPoolExecutor(_PARALLEL) as pool:
                 return list(pool.map(lambda p: p if p.size else replace(p, size=self._ask_size(client, p)), known))
@@ -63,7 +76,7 @@ class Wheelhouse:
         has not the hash that the lock names, :class:`CasabinderError` when it can't be had.
         """
         wanted = {package.sha256: package for package in packages}
-        missing = [package for package in wanted.values() if not self.path(package).exists()]
+        missing = [package for package in wanted.values() if not self.has(package)]
         if missing:
             with self._client() as client, ThreadPoolExecutor(_PARALLEL) as pool:
                 for _ in pool.map(lambda package: self._fetch_one(client, package, progress), missing):
@@ -138,10 +151,8 @@ class Wheelhouse:
 
     def _keep(self, package: LockedPackage, chunks: Iterable[bytes], progress: Callable[[int], None]) -> None:
         destination = self.path(package)
-        destination.parent.mkdir(parents=True, exist_ok=True)
         hasher = hashlib.sha256()
-        handle, name = tempfile.mkstemp(dir=destination.parent, prefix=".partial-")
-        partial = Path(name)
+        handle, partial = _new_file(destination.parent)
         try:
             with os.fdopen(handle, "wb") as sink:
                 for chunk in chunks:
@@ -157,3 +168,12 @@ class Wheelhouse:
             partial.rename(destination)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _new_file(directory: Path) -> tuple[int, Path]:
+    """Return a file of a new name in ``directory``, opened."""
+    while True:
+        directory.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # another process has removed what was empty
+            handle, name = tempfile.mkstemp(dir=directory, prefix=".partial-")
+            return handle, Path(name)

@@ -65,7 +65,7 @@ class Repositories(_Strict):
 class Layers(_Strict):
     """How the layers of images are stored. zstd is for sites where everything that pulls images reads it.
 
-    Beyond ``cache_bytes`` the layers in the cache that were not used for longest make room.
+    Beyond ``cache_bytes`` the layers in the cache that were not used for longest make room, and so do wheels.
     """
 
     compression: Literal["gzip", "zstd"] = "gzip"

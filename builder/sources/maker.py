@@ -254,9 +254,9 @@ class SourceWheelMaker:
         wheelhouse, made = self.facility.wheelhouse, self.facility.made_wheels
         here = self._remembered(key)
         if source.private:
-            return here if here is not None and wheelhouse.path(here).exists() else None
+            return here if here is not None and wheelhouse.has(here) else None
         package = made.lookup(key)
-        if package is None and here is not None and wheelhouse.path(here).exists():
+        if package is None and here is not None and wheelhouse.has(here):
             package = made.record(key, here, wheelhouse.path(here), source.what)
         if package is not None:
             wheelhouse.fetch([package], self.progress.add)

@@ -54,6 +54,7 @@ class VouchedKubeSpawner(VouchedMixin, KubeSpawner):
 
     args: list[str]
     extra_labels: dict[str, str]
+    extra_pod_config: dict[str, Any]
     extra_resource_limits: dict[str, str]
     volumes: Any
     volume_mounts: Any

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from builder.bounded import Entry, bound, bound_files, used_now
+from builder.bounded import Entry, bound, bound_files, due, used_now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,3 +54,13 @@ def test_what_could_not_be_removed_counts(tmp_path: Path) -> None:
 
     assert bound(entries, 15, remove) == 20
     assert removed == ["1", "2"]
+
+
+def test_it_is_looked_at_from_time_to_time_and_when_the_limit_is_another_one(tmp_path: Path) -> None:
+    stamp = tmp_path / "stamp"
+    assert [due(stamp, 100), due(stamp, 100), due(stamp, 50), due(stamp, 50)] == [True, False, True, False]
+    for days in (1, -1):  # the second is what a clock that was wrong has left
+        os.utime(stamp, (time.time() - days * DAY,) * 2)
+        assert due(stamp, 50)
+    stamp.write_text("damaged")
+    assert due(stamp, 50)

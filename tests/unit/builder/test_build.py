@@ -161,20 +161,31 @@ def test_the_same_again_costs_nothing(workbench: Workbench) -> None:
     assert [layer.source for layer in again.layers] == ["base", "base", *["cached"] * 5]
 
 
-def test_layers_that_were_not_used_for_long_make_room_and_are_made_again(workbench: Workbench) -> None:
-    small = replace(workbench, facility=replace(workbench.facility, layer_cache_bytes=1))
-    first = small.run(FILES)
-    blobs = workbench.facility.cache / "layers" / "blobs"
-    old = set(blobs.iterdir())
-    assert old, "what was used just now stays"
-    for blob in old:
-        os.utime(blob, (0, 0))
-    small.run({"notes.txt": "another tree of the same packages"})
-    left = old & set(blobs.iterdir())
-    assert len(old - left) == 2, "the first tree and its env.json; packages were used again"
+def test_what_was_not_used_for_long_makes_room_and_is_made_again(workbench: Workbench) -> None:
+    def bounded(limit: int) -> Workbench:
+        return replace(workbench, facility=replace(workbench.facility, layer_cache_bytes=limit))
+
+    def kept() -> set[Path]:
+        cache = workbench.facility.cache
+        return {path for path in [*cache.glob("layers/blobs/*"), *cache.glob("wheels/*/*/*")] if path.is_file()}
+
+    first = workbench.run(FILES)
+    old = kept()
+    assert {path.suffix for path in old} == {"", ".whl"}
+    bounded(1).run({"notes.txt": "another tree of the same packages"})
+    assert old <= kept(), "what was used just now stays"
+    (unused := workbench.facility.cache / "wheels" / "00" / "00" / "old.whl").parent.mkdir(parents=True)
+    unused.touch()
+    for path in [*old, unused]:
+        os.utime(path, (0, 0))
+    bounded(1).run({"notes.txt": "yet another"})
+    assert {*old, unused} <= kept(), "it was looked at within the hour"
+    bounded(2).run({"notes.txt": "and one more"})
+    assert not unused.exists()
+    assert len(old - kept()) == 2, "the first tree and its env.json; packages are in use"
     git(workbench.repository, "rm", "--quiet", "notes.txt")
     git(workbench.repository, "commit", "--quiet", "-m", "as it was")
-    assert small.run(rebuild=True).digest == first.digest
+    assert workbench.run(rebuild=True).digest == first.digest
 
 
 def test_another_machine_reads_the_record_from_the_registry(workbench: Workbench) -> None:

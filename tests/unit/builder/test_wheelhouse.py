@@ -1,5 +1,6 @@
 """Wheels on disk: fetched once, checked, and nothing half-written left behind."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,18 @@ def test_another_file_than_the_lock_names_is_refused(house: Wheelhouse, index: I
     with pytest.raises(LockError, match=rf"{ONE.filename} has sha256 {ONE.sha256}, but the lock says f{{64}}"):
         house.fetch([wrong])
     assert files(tmp_path) == []
+
+
+def test_wheels_not_used_for_long_make_room(house: Wheelhouse, index: Index, tmp_path: Path) -> None:
+    packages = [index.locked(ONE), index.locked(TWO)]
+    for path in house.fetch(packages).values():
+        os.utime(path, (0, 0))
+    assert house.has(packages[0])
+    assert house.prune(len(ONE.content)) == len(TWO.content)
+    assert [house.has(package) for package in packages] == [True, False]
+    assert not house.path(packages[1]).parent.exists()
+    assert len(house.fetch(packages)) == 2
+    assert files(tmp_path) == [ONE.filename, TWO.filename]
 
 
 @pytest.mark.parametrize(("status", "attempts"), [(404, 1), (403, 1), (500, 4), (503, 4), (429, 4)])
