@@ -16,11 +16,14 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry_sync.errors import CasabinderError
+from registry_sync.files import write_atomically
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
 GRACE_SECONDS = 6 * 3600.0
 """Longer than a build takes: what was used since then may be what one reads right now."""
@@ -81,16 +84,26 @@ def bound_files(paths: Iterable[Path], limit_bytes: int, grace: float = GRACE_SE
     return bound(entries, limit_bytes, remove)
 
 
-def due(stamp: Path, limit_bytes: int, every: float = EVERY_SECONDS) -> bool:
+def files_below(directory: Path) -> Iterator[Path]:
+    """Yield the files below a directory, in which others may make and remove directories meanwhile."""
+    for place, _, names in os.walk(directory):  # which passes over those that are gone, unlike Path.glob
+        yield from (Path(place, name) for name in names)
+
+
+def is_due(stamp: Path, limit_bytes: int, every: float = EVERY_SECONDS) -> bool:
     """Return whether a directory should be looked at now: ``every`` so many seconds, or when its limit is another one.
 
-    ``stamp`` is a file that says when it was looked at last, by what limit.
+    ``stamp`` is a file that says when that was done last, and with what limit (:func:`note_done`).
     """
-    with suppress(FileNotFoundError, ValueError):
-        if int(stamp.read_text()) == limit_bytes and abs(time.time() - stamp.stat().st_mtime) < every:
-            return False
-    stamp.write_text(f"{limit_bytes}\n")
+    with suppress(OSError, ValueError):
+        return int(stamp.read_text()) != limit_bytes or abs(time.time() - stamp.stat().st_mtime) > every
     return True
+
+
+def note_done(stamp: Path, limit_bytes: int) -> None:
+    """Note that a directory was looked at; on a full disk, or one that may not be written, it is done again."""
+    with suppress(OSError, CasabinderError):
+        write_atomically(stamp, f"{limit_bytes}\n".encode())
 
 
 def used_now(path: Path) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from builder.bounded import due
+from builder.bounded import is_due, note_done
 from builder.container.engine import ContainerLimits
 from builder.locking.resolver import PackageIndex
 from builder.repository.fetching import Fetching
@@ -64,9 +64,11 @@ class Facility:
 
     def make_room(self) -> None:
         """Bound what layers and wheels take in the cache, once an hour."""
-        if due(self.cache / "layers-bounded", self.layer_cache_bytes):
+        stamp = self.cache / "layers-bounded"
+        if is_due(stamp, self.layer_cache_bytes):
             self.layer_cache.prune(self.layer_cache_bytes)
             self.wheelhouse.prune(self.layer_cache_bytes)
+            note_done(stamp, self.layer_cache_bytes)
 
     @cached_property
     def layer_cache(self) -> LayerCache:

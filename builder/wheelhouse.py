@@ -9,23 +9,21 @@ from __future__ import annotations
 import hashlib
 import os
 import ssl
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
-from builder.bounded import GRACE_SECONDS, bound_files, used_now
+from builder.bounded import GRACE_SECONDS, bound_files, files_below, used_now
 from builder.locking.pylock import LockedPackage, LockError
 from registry_sync.errors import CasabinderError, NotFoundError
-from registry_sync.files import disk_error
+from registry_sync.files import disk_error, new_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from builder.sources.shelf import MadeWheels
 
@@ -57,7 +55,7 @@ class Wheelhouse:
 
         Those used within the last ``grace`` seconds stay.
         """
-        return bound_files(self._directory.glob("*/*/*"), limit_bytes, grace)
+        return bound_files(files_below(self._directory), limit_bytes, grace)
 
     def sized(self, packages: Iterable[LockedPackage]) -> list[LockedPackage]:
         """Return the packages with their sizes in bytes: from the lock, from disk, or asked of the index (HEAD)."""
@@ -152,7 +150,7 @@ class Wheelhouse:
     def _keep(self, package: LockedPackage, chunks: Iterable[bytes], progress: Callable[[int], None]) -> None:
         destination = self.path(package)
         hasher = hashlib.sha256()
-        handle, partial = _new_file(destination.parent)
+        handle, partial = new_file(destination.parent)
         try:
             with os.fdopen(handle, "wb") as sink:
                 for chunk in chunks:
@@ -168,12 +166,3 @@ class Wheelhouse:
             partial.rename(destination)
         finally:
             partial.unlink(missing_ok=True)
-
-
-def _new_file(directory: Path) -> tuple[int, Path]:
-    """Return a file of a new name in ``directory``, opened."""
-    while True:
-        directory.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # another process has removed what was empty
-            handle, name = tempfile.mkstemp(dir=directory, prefix=".partial-")
-            return handle, Path(name)

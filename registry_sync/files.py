@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from registry_sync.errors import CasabinderError
@@ -18,9 +19,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     partial: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-        partial = Path(name)
+        handle, partial = new_file(path.parent)
         with os.fdopen(handle, "wb") as sink:
             sink.write(data)
         partial.chmod(0o644)
@@ -29,6 +28,18 @@ def write_atomically(path: Path, data: bytes) -> None:
         if partial is not None:
             partial.unlink(missing_ok=True)
         raise disk_error(error, path.parent) from error
+
+
+def new_file(directory: Path) -> tuple[int, Path]:
+    """Open a file of a new name in ``directory``, which is made; others may remove it as long as it is empty.
+
+    Raises :class:`OSError`.
+    """
+    while True:
+        directory.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            handle, name = tempfile.mkstemp(dir=directory, prefix=".partial-")
+            return handle, Path(name)
 
 
 def disk_error(error: OSError, directory: Path) -> Exception:

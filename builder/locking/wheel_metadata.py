@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from builder.base import InstalledPackage
-from builder.bounded import bound_files, used_now
+from builder.bounded import bound_files, files_below, used_now
 from builder.damaged import DAMAGED_ARCHIVE
 from registry_sync.errors import CasabinderError
 from registry_sync.files import write_atomically
@@ -82,7 +82,7 @@ class MetadataShelf:
                     elif not answer:
                         write_atomically(self._place(package).with_suffix(".none"), b"")
         if asked or new:
-            bound_files(self.directory.glob("*/*"), self.limit_bytes, least=_BLOCK)
+            bound_files(files_below(self.directory), self.limit_bytes, least=_BLOCK)
         return found
 
     def _place(self, package: LockedPackage) -> Path:

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.bounded import Entry, bound
+from builder.bounded import Entry, bound, files_below
 from builder.repository.git import GitError, git
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _last_use(git_dir: Path) -> float:
 
 def _size(directory: Path) -> int:
     total = 0
-    for path in directory.rglob("*"):
+    for path in files_below(directory):
         with suppress(FileNotFoundError):
             total += path.lstat().st_blocks * 512
     return total

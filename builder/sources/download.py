@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from builder.bounded import bound_files, used_now
+from builder.bounded import bound_files, files_below, used_now
 from builder.repository.web import Expected, download, web_client
 from builder.sources.errors import SourceBuildError
 from builder.sources.shelf import file_sha256
@@ -70,12 +71,19 @@ class Downloader:
                         f"{public(url)} has sha256 {found}, which is not what was stated ({', '.join(sha256)})"
                     )
                 path = self.cache / found / filename
-                path.parent.mkdir(exist_ok=True)
-                partial.rename(path)
+                _move(partial, path)
         except OSError as error:
             raise disk_error(error, self.cache) from error
-        bound_files(self.cache.glob("*/*"), self.fetching.cache_bytes)
+        bound_files(files_below(self.cache), self.fetching.cache_bytes)
         return path, found
+
+
+def _move(file: Path, path: Path) -> None:
+    """Move a file to where it belongs, whose directory others may remove as long as it is empty."""
+    while file.exists():
+        path.parent.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):
+            file.rename(path)
 
 
 def public(url: str) -> str:

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from builder.bounded import Entry, bound, bound_files, due, used_now
+from builder.bounded import Entry, bound, bound_files, files_below, is_due, note_done, used_now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,10 +57,30 @@ def test_what_could_not_be_removed_counts(tmp_path: Path) -> None:
 
 
 def test_it_is_looked_at_from_time_to_time_and_when_the_limit_is_another_one(tmp_path: Path) -> None:
-    stamp = tmp_path / "stamp"
-    assert [due(stamp, 100), due(stamp, 100), due(stamp, 50), due(stamp, 50)] == [True, False, True, False]
+    stamp = tmp_path / "cache" / "stamp"
+    assert is_due(stamp, 50)
+    note_done(stamp, 50)
+    assert [is_due(stamp, 50), is_due(stamp, 100)] == [False, True]
     for days in (1, -1):  # the second is what a clock that was wrong has left
         os.utime(stamp, (time.time() - days * DAY,) * 2)
-        assert due(stamp, 50)
+        assert is_due(stamp, 50)
     stamp.write_text("damaged")
-    assert due(stamp, 50)
+    assert is_due(stamp, 50)
+
+
+def test_a_note_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    note_done(tmp_path / "file" / "stamp", 50)
+    assert is_due(tmp_path / "file" / "stamp", 50)
+
+
+def test_directories_may_come_and_go_while_files_are_looked_for(tmp_path: Path) -> None:
+    for name in "abc":
+        file(tmp_path, name, 1)
+    found = files_below(tmp_path)
+    first = next(found)
+    for name in {"a", "b", "c"} - {first.parent.name}:
+        (tmp_path / name / "file").unlink()
+        (tmp_path / name).rmdir()
+    assert [first, *found] == [first]
+    assert list(files_below(tmp_path / "nowhere")) == []
