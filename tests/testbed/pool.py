@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 IDLE, RUNNING, REMOVED, COMPLETED, HELD = 1, 2, 3, 4, 5
+SPOOLING = 16  # HoldReasonCode of a job whose files are not there yet
 USERS = ("alice", "bob")
 START_SECONDS = 180.0
 WAIT_SECONDS = 90.0
@@ -63,7 +64,6 @@ _FIRST_UID = 1001
 _PORTS = range(21_000, 29_000)  # below those that connections of this machine take
 _PAUSE = 0.2
 _MOST_CLUSTER = 1_000_000
-_SPOOLING = 16  # HoldReasonCode of a job whose files are not there yet
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class RunningPool:
         deadline = time.monotonic() + seconds
         while True:
             ad = self.job(job)
-            spooling = ad["JobStatus"] == HELD and ad.get("HoldReasonCode") == _SPOOLING
+            spooling = ad["JobStatus"] == HELD and ad.get("HoldReasonCode") == SPOOLING
             if ad["JobStatus"] in statuses and not spooling and ad.get("NumJobStarts", 0) >= starts:
                 return ad
             if time.monotonic() > deadline:

@@ -45,6 +45,8 @@ async def end_cluster(cluster: SpecCluster) -> bool:
         if process.pid in processes:
             process.kill()
     await asyncio.wait([closing, asyncio.ensure_future(cluster.scheduler.close())], timeout=LEFT_SECONDS)
+    if closing.done() and not closing.cancelled():
+        closing.exception()  # else asyncio complains that nobody asked
     cluster.status = Status.closed  # so that nobody waits for it
     return False
 

@@ -7,6 +7,7 @@ answers with the same small state.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PUBLISH_SECONDS = 1.0
+STEP_SECONDS = 10.0  # that a step of automatic scaling may take, in which workers hand over what they hold
 LATEST = 5  # notices that the page shows
 
 
@@ -93,7 +95,7 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
             PoolError: that is more than this session may have.
         """
         check_workers(n, self._pool.maximum)
-        self._stop_adaptive()
+        await self._stop_adaptive()
         self._idle.touched()
         self._cluster.scale(n)
         return await self.state()
@@ -128,7 +130,7 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
             raise PoolError(f"adapt() was asked for at least {minimum} and at most {most} workers")
         check_workers(minimum, self._pool.maximum)
         check_workers(most, self._pool.maximum)
-        self._stop_adaptive()
+        await self._stop_adaptive()
         self._idle.touched()
         self._adaptive = self._cluster.adapt(minimum=minimum, maximum=most)
         return await self.state()
@@ -182,10 +184,15 @@ class SessionControl(SchedulerPlugin):  # type: ignore[misc]  # distributed is u
             write_status(self._directory, status)
             self._published = status
 
-    def _stop_adaptive(self) -> None:
-        if self._adaptive is not None:
-            self._adaptive.stop()
-            self._adaptive = None
+    async def _stop_adaptive(self) -> None:
+        """End automatic scaling. A step of it that is under way takes workers out of the plan when it ends: that is
+        waited for, else it would undo what is asked for now."""
+        adaptive, self._adaptive = self._adaptive, None
+        if adaptive is not None:
+            adaptive.stop()
+            end = time.monotonic() + STEP_SECONDS
+            while adaptive._adapting and time.monotonic() < end:
+                await asyncio.sleep(0.05)
 
     def _announce(self, kind: str, message: str) -> Notice:
         notice = Notice(kind, message)

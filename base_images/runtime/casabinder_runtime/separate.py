@@ -81,6 +81,7 @@ class SeparateClusters:
         self._numbers = itertools.count(2)
         self._controls: list[SessionControl] = []
         self._looking: asyncio.Task[None] | None = None
+        self._closing = False
 
     def share(self) -> Pool:
         """Return the pool for the first cluster."""
@@ -127,6 +128,8 @@ class SeparateClusters:
             await scheduler.register_scheduler_plugin(control, idempotent=False)
             await self._data.add(scheduler)
             await control.scale(n)
+            if self._closing:
+                raise PoolError("the session is ending")
         except BaseException:
             self._data.remove(scheduler)
             await end_cluster(cluster)
@@ -156,7 +159,8 @@ class SeparateClusters:
         return ended
 
     async def close(self) -> bool:
-        """Close all, and return whether they ended as they should."""
+        """Close all, and return whether they ended as they should; one that is being opened closes itself."""
+        self._closing = True
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])

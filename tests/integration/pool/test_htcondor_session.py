@@ -11,7 +11,7 @@ import pytest
 
 from tests.testbed.condor.unpacked import sif, unpacked
 from tests.testbed.launching import engine_answers, engine_has_gpus
-from tests.testbed.pool import HELD
+from tests.testbed.pool import HELD, SPOOLING
 from tests.testbed.pool_session import JOIN_SECONDS, PoolSession, running_pool_session, session_jobs
 
 if TYPE_CHECKING:
@@ -251,8 +251,8 @@ def test_a_token_of_another_pool_is_said(
 
 
 def job_ids(pool: RunningPool) -> set[str]:
-    """Return the ids of the workers' jobs that are idle, running or held."""
-    return {f"{ad['ClusterId']}.0" for ad in session_jobs(pool)}
+    """Return the ids of the workers' jobs that are idle, running or held, and whose files are there."""
+    return {f"{ad['ClusterId']}.0" for ad in session_jobs(pool) if ad.get("HoldReasonCode") != SPOOLING}
 
 
 def wait_for_jobs(pool: RunningPool, number: int, but: AbstractSet[str]) -> list[str]:

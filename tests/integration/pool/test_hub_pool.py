@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import socket
 import time
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ import pytest
 from builder.container.engine import EngineError, docker, docker_json
 from launcher import docker as servers
 from launcher.cli import main
-from launcher.pools.ports import refused
+from launcher.pools.ports import free_here, refused
 from launcher.serve_checks import bridge_address
 from launcher.site_config import cache_directory
 from tests.testbed.condor.image import PoolError
@@ -162,6 +163,22 @@ def active(pool: RunningPool, owner: str) -> list[int]:
     return [job["JobStatus"] for job in jobs if job["Owner"] == owner]
 
 
+def two_free_ports() -> tuple[int, int]:
+    """Return two ports in a row, below those that connections of this machine take, that nobody has on the bridge."""
+    while True:
+        port = random.randrange(29_000, 32_000)
+        if free_here(bridge_address(), port) and free_here(bridge_address(), port + 1):
+            return port, port + 1
+
+
+def wait_until_in_queue(pool: RunningPool, owner: str, number: int, seconds: float = 60) -> None:
+    """A server is ready before its session is."""
+    deadline = time.monotonic() + seconds
+    while len(there := active(pool, owner)) != number:
+        assert time.monotonic() < deadline, there
+        time.sleep(0.2)
+
+
 def wait_until_empty(pool: RunningPool, owner: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while left := active(pool, owner):
@@ -202,7 +219,8 @@ def test_people_have_workers_in_their_own_name(pool: RunningPool, repository: st
         "VouchedDockerSpawner": {"poll_interval": 2},
     }
     hub = {"mode": "login", "settings": settings}
-    with facility_with(pool, tmp_path / "login", hub=hub, ports="31770-31771") as facility:
+    first_port, last_port = two_free_ports()
+    with facility_with(pool, tmp_path / "login", hub=hub, ports=f"{first_port}-{last_port}") as facility:
         assert "WARNING: with `hub.authenticator: shared-password` whoever knows" in facility.said()
         alice, hers = log_in(facility, "alice")
         bob, his = log_in(facility, "bob")
@@ -212,11 +230,12 @@ def test_people_have_workers_in_their_own_name(pool: RunningPool, repository: st
 
         container, others = (container_of(facility, one["server"]) for one in (mine, other))
         first = pool_token(container)
-        assert {contact(container), contact(others)} == {f"tls://{bridge_address()}:{port}" for port in (31770, 31771)}
+        ports = {first_port, last_port}
+        assert {contact(container), contact(others)} == {f"tls://{bridge_address()}:{port}" for port in ports}
         env_ids, _ = compute(facility, {**mine, "token": hers})
         assert env_ids == {container["Config"]["Labels"]["org.casabinder.env-id"]}
         assert active(pool, "alice") == [RUNNING] * WORKERS
-        assert len(active(pool, "bob")) == 1
+        wait_until_in_queue(pool, "bob", 1)
         assert (subject(pool_token(container)), subject(pool_token(others))) == ("alice@testbed", "bob@testbed")
         check_secrecy(facility, pool, container)
 
@@ -231,7 +250,7 @@ def test_people_have_workers_in_their_own_name(pool: RunningPool, repository: st
         # No port is left for a third, and a name that no account can have gets no workers.
         answer = alice.post("/api/launches", json={"build": job["id"], "workers": 1})
         failed = [event for _, event in facility.events(answer.json()["events"], client=alice)][-1]
-        assert "all ports from 31770 to 31771" in failed["message"]
+        assert f"all ports from {first_port} to {last_port}" in failed["message"]
         nobody, _ = log_in(facility, "7th")
         build = facility.build(repository, client=nobody)["id"]
         answer = nobody.post("/api/launches", json={"build": build, "workers": 1})
@@ -310,9 +329,10 @@ def test_a_launch_from_the_command_line_has_a_port_too(
 ) -> None:
     with open_facility() as context:
         registry = context.site.registry
+    port, _ = two_free_ports()
     commit_files(tmp_path / "repository", FILES)
     file = tmp_path / "site.yaml"
-    own = {**pool_settings(pool), "user": "bob", "ports": "31780"}
+    own = {**pool_settings(pool), "user": "bob", "ports": str(port)}
     file.write_text(json.dumps({"registry": registry, "pool": own}))  # JSON is YAML
     command = ["launch", str(tmp_path / "repository"), "--workers", str(WORKERS), "--memory", "1G", "--json"]
     assert main([*command, "--site", str(file)]) == 0
@@ -320,17 +340,17 @@ def test_a_launch_from_the_command_line_has_a_port_too(
     try:
         container = docker_json("inspect", server.name)[0]
         assert container["HostConfig"]["NetworkMode"] in ("default", "bridge")
-        assert contact(container) == f"tls://{bridge_address()}:31780"
+        assert contact(container) == f"tls://{bridge_address()}:{port}"
         with kernel_of(server) as kernel:
             said = kernel.run(COMPUTE % WORKERS, seconds=200)
         assert json.loads(said.stdout.split("RESULT ", 1)[1].splitlines()[0])[0][-1] == 18, said
         assert active(pool, "bob") == [RUNNING] * WORKERS
         # The engine's own words, should two launches choose a port at once.
         with pytest.raises(EngineError) as caught:
-            docker("run", "--rm", "--publish", f"{bridge_address()}:31780:8786", container["Image"], "true")
-        assert refused(caught.value.detail, bridge_address(), 31_780)
+            docker("run", "--rm", "--publish", f"{bridge_address()}:{port}:8786", container["Image"], "true")
+        assert refused(caught.value.detail, bridge_address(), port)
         assert main([*command, "--new", "--site", str(file)]) == 1
-        assert "all ports from 31780 to 31780" in capsys.readouterr().err
+        assert f"all ports from {port} to {port}" in capsys.readouterr().err
     finally:
         servers.stop(cache_directory(), [server.name])
     wait_until_empty(pool, "bob")

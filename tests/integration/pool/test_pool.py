@@ -14,7 +14,7 @@ import pytest
 from builder.container.engine import docker
 from tests.testbed.condor.unpacked import sif, unpacked
 from tests.testbed.launching import engine_answers
-from tests.testbed.pool import COMPLETED, HELD, IDLE, RUNNING, PoolError, running_pool
+from tests.testbed.pool import COMPLETED, HELD, RUNNING, PoolError, running_pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,7 +136,6 @@ def test_a_user_does_not_touch_the_jobs_of_another(pool: RunningPool, sleeper: s
 
 def test_a_vacated_job_goes_back_to_the_queue_and_runs_again(pool: RunningPool, sleeper: str) -> None:
     pool.vacate(sleeper)
-    pool.wait_for(sleeper, IDLE)
     pool.wait_for(sleeper, RUNNING, starts=2)
 
 
@@ -151,7 +150,6 @@ def test_a_job_of_a_lost_node_runs_on_another(pool: RunningPool, sleeper: str) -
     lost = pool.job(sleeper)["RemoteHost"].rpartition("node")[2].partition("@")[0]
     pool.stop_node(int(lost))
     try:
-        pool.wait_for(sleeper, IDLE)
         again = pool.wait_for(sleeper, RUNNING, starts=2)
         assert f"node{lost}@" not in again["RemoteHost"]
     finally:

@@ -91,8 +91,9 @@ def wait_for_log(session: PoolSession, worker: str, *, seconds: int = 60) -> str
     """Return what an ended worker wrote, as soon as the session has it."""
     return session.run(
         f"end = time.time() + {seconds}\n"
-        f"while {worker!r} not in (logs := cluster.logs()) and time.time() < end: time.sleep(0.3)\n"
-        f"print(logs[{worker!r}])"
+        f"def lacks(): return not cluster.logs().get({worker!r})\n"
+        "while lacks() and time.time() < end: time.sleep(0.3)\n"
+        f"print(cluster.logs()[{worker!r}])"
     )
 
 
@@ -168,7 +169,7 @@ def test_a_schedd_that_is_restarted_when_a_session_ends(
         [name] = (session.directory / "jobs").read_text().split()
         wait_until(lambda: name in {ad["CasabinderSession"] for ad in session_jobs(session_pool)}, session)
         with session_pool.restarting_schedd():
-            docker("stop", session.container)
+            docker("stop", "--time", "30", session.container)
         # The fixture finds that its job was removed.
 
 

@@ -67,8 +67,8 @@ class Departures:
             if seen_off == PER_LOOK:
                 return
             seen_off += 1
-            if job.state == "held" or job.status is not None:
-                await self._output.fetch(job)
+            if (job.state == "held" or job.status is not None) and not await self._output.fetch(job):
+                continue
             await self._schedd.remove(cluster)
             del self._leaving[cluster]
 

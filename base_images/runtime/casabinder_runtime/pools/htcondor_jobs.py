@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dask_jobqueue.htcondor import HTCondorCluster, HTCondorJob
 from distributed import Security
 from distributed.core import Status
+from distributed.deploy.cluster import Cluster
 
 from casabinder_runtime.errors import PoolError
 from casabinder_runtime.left_behind import job_names
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-REMOVE_SECONDS = 8.0  # at the session's end, for its jobs
+END_SECONDS = 23.0  # of a session's end, in which its jobs are removed
 
 
 class WorkerJob(HTCondorJob):
@@ -130,21 +131,33 @@ class PoolCluster(HTCondorCluster):
             workers = "1 worker" if ended == 1 else f"{ended} workers"
             self.watch.say(f"{workers} of this notebook's earlier session {'was' if ended == 1 else 'were'} ended")
 
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        """Note which workers are there. What becomes of those that left is for :class:`QueueWatch` to find out: Dask
+        would remove the job after seconds, also one that HTCondor is about to start again."""
+        Cluster._update_worker_status(self, op, msg)
+
     async def _close(self) -> None:
+        end = time.monotonic() + END_SECONDS
         self.ending = True
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
         try:
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            await self._schedd.end_submitting()
             await super()._close()
         finally:
-            await self._remove_jobs()
+            removing = asyncio.ensure_future(self._remove_jobs(end))
+            try:
+                await asyncio.shield(removing)
+            except asyncio.CancelledError:
+                await removing
+                raise
 
-    async def _remove_jobs(self) -> None:
-        """Remove all jobs, trying again while there is time: nobody knows of them afterwards."""
+    async def _remove_jobs(self, end: float) -> None:
+        """Remove all jobs, trying again until ``end`` (monotonic seconds): nobody knows of them afterwards."""
         try:
-            async with asyncio.timeout(REMOVE_SECONDS):
+            async with asyncio.timeout(end - time.monotonic()):
                 await _until_done(self._schedd.remove, LOOK_SECONDS)
         except TimeoutError:
             logger.warning("jobs may be left in the queue")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOST_FETCHED = 2**24  # bytes that one worker may have written
+TRIES = 3  # for output that the schedd does not give
 
 
 class JobOutput:
@@ -30,14 +31,15 @@ class JobOutput:
     def __init__(self, schedd: Schedd, directory: Path) -> None:
         self._schedd = schedd
         self._directory = directory
-        self._fetched: set[tuple[int, int]] = set()
+        self._tries: dict[tuple[int, int], int] = {}  # that are left, by job and run
 
-    async def fetch(self, job: QueuedJob) -> None:
-        """Fetch a job's output, unless that was done."""
+    async def fetch(self, job: QueuedJob) -> bool:
+        """Fetch a job's output, unless that was done; return whether that is settled, so that the job may go."""
         run = (job.cluster, job.started)
-        if run in self._fetched or not job.started:
-            return
-        self._fetched.add(run)
+        left = self._tries.get(run, TRIES)
+        if not left or not job.started:
+            return True
+        self._tries[run] = 0
         if job.output > MOST_FETCHED:
             said = f"casabinder: {job.output} bytes of output are left in the pool: that is too much to fetch"
             await asyncio.to_thread(add_log, self._directory, job.worker, said)
@@ -47,7 +49,9 @@ class JobOutput:
                 await asyncio.to_thread(take_in, self._directory, job.worker)
             except PoolError as error:
                 logger.warning("the output of worker %s could not be fetched: %s", job.worker, error)
+                self._tries[run] = left - 1
         await asyncio.to_thread(keep_within_limits, self._directory)
+        return self._tries[run] == 0
 
     async def last_words(self, job: QueuedJob) -> str:
         """Return the line in which a job says why it ended, if it does."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from casabinder_runtime.pools.schedd import QueuedJob
 
-SILENT_SECONDS = 8.0  # a worker that has left ends its job sooner than this
+SILENT_SECONDS = 15.0  # a worker that has left ends its job sooner than this, also on a node with much to do
 
 
 @dataclass

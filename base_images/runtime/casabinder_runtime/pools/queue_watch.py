@@ -280,7 +280,7 @@ class QueueWatch:
         self._cluster.scale(wanted)
 
     def _try_again(self) -> None:
-        """Submit again what could not be submitted, and what Dask gave up since it did not come back."""
+        """Submit again what could not be submitted."""
         cluster = self._cluster
         if cluster._lock.locked() or cluster._correct_state_waiting:
             return

@@ -36,6 +36,7 @@ SIGNALS = 128  # added to a signal's number it is the exit status of what the si
 _KILL = 9
 # A schedd that is ending, has ended, or is another one than before: it forgot the keys agreed on (condor_secman.cpp).
 _BROKEN = ("SECMAN:2003", "SECMAN:2004", "SECMAN:2007")
+_NOT_TAKEN = ("AUTHENTICATE:", "SECMAN:", "knows no schedd")  # errors that come before a job is submitted
 SPOOLING = 16  # the code of the hold in which a job waits for its input files
 
 JobState = Literal["submitted", "idle", "fetching", "running", "leaving", "held", "ended"]
@@ -167,14 +168,23 @@ class Schedd:
         self._session = session_constraint(session)
         self._lock = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
+        self._submitting = False
+        self._ending = False
+        self._may_have_jobs = False
 
     async def submit(self, text: str) -> int:
         """Submit the job of a submit file with its input files and return its cluster.
 
         Raises:
-            PoolError: HTCondor did not take it.
+            PoolError: HTCondor did not take it, or :meth:`end_submitting` was called.
         """
         return int(await self._call(SUBMIT_SECONDS, do="submit", text=text))
+
+    async def end_submitting(self) -> None:
+        """Refuse to submit from now on, and give up what is being submitted, so that nothing waits for it."""
+        self._ending = True
+        if self._submitting:
+            await self.close()
 
     async def jobs(self) -> list[QueuedJob]:
         """Return the session's jobs.
@@ -188,9 +198,13 @@ class Schedd:
     async def remove(self, cluster: int | None = None) -> int:
         """Remove a job, or all of the session's; return how many there were: those that are gone are no error.
 
+        HTCondor is not asked when it has never been given any.
+
         Raises:
             PoolError: HTCondor did not do it.
         """
+        if not self._may_have_jobs:
+            return 0
         return int(await self._call(CALL_SECONDS, do="remove", constraint=self._which(cluster)))
 
     async def retrieve(self, cluster: int) -> None:
@@ -222,7 +236,12 @@ class Schedd:
 
     async def _call(self, seconds: float, **request: Any) -> Any:
         async with self._lock:
+            submits = request["do"] == "submit"
+            if submits and self._ending:
+                raise PoolError("the session is ending")
             self.address.check_token(time.time())
+            had_jobs = self._may_have_jobs
+            self._submitting, self._may_have_jobs = submits, had_jobs or submits
             try:
                 async with asyncio.timeout(seconds):
                     answer = await self._ask(request)
@@ -231,9 +250,15 @@ class Schedd:
                 raise PoolError(
                     f"HTCondor's schedd {self.address.name} does not answer within {seconds:.0f} s"
                 ) from error
+            except OSError as error:
+                raise PoolError(f"HTCondor's bindings can't be started: {error}") from error
             except asyncio.CancelledError:
                 await self.close()  # its answer would be taken for the next one's
                 raise
+            finally:
+                self._submitting = False
+            if "error" in answer and (not answer["reached"] or any(word in answer["error"] for word in _NOT_TAKEN)):
+                self._may_have_jobs = had_jobs
         if "error" in answer:
             logger.warning("HTCondor: %s", answer["error"])
             raise PoolError(explain(answer["error"], self.address, reached=answer["reached"]))
@@ -265,7 +290,7 @@ class Schedd:
         assert self._process.stdout is not None  # noqa: S101
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         answer = await self._process.stdout.readline()
-        if not answer:
+        if not answer.endswith(b"\n"):
             await self.close()
             return None
         return dict(json.loads(answer))

@@ -144,7 +144,7 @@ def bindings() -> int:
 def ask_twice(
     address: ScheddAddress, monkeypatch: pytest.MonkeyPatch, between: Callable[[], object] = lambda: None
 ) -> None:
-    """Ask a schedd for its jobs, and then to remove them; neither can be done."""
+    """Ask a schedd for its jobs, and then to remove those of another session; neither can be done."""
     monkeypatch.setenv("PYTHONPATH", str(RUNTIME))
 
     async def ask() -> None:
@@ -154,7 +154,7 @@ def ask_twice(
                 await schedd.jobs()
             between()
             with pytest.raises(PoolError, match=UNREACHABLE):
-                await schedd.remove()
+                await schedd.remove_session("d4e5f6")
         finally:
             await schedd.close()
 
@@ -169,6 +169,43 @@ def test_a_child_that_was_killed_between_calls_is_replaced(
     address: ScheddAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask_twice(address, monkeypatch, lambda: os.kill(bindings(), signal.SIGKILL))
+
+
+def test_an_answer_that_is_cut_off_is_none(
+    address: ScheddAddress, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As of a child that is killed while it writes."""
+    package = tmp_path / "casabinder_runtime" / "pools"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "bindings.py").write_text("print('{\"result\": ', end='')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(PoolError, match="the process with HTCondor's bindings ended"):
+        asyncio.run(Schedd(address, "a1b2c3", tmp_path).jobs())
+
+
+def test_a_child_that_cannot_be_started_is_a_sentence(address: ScheddAddress, tmp_path: Path) -> None:
+    with pytest.raises(PoolError, match=r"HTCondor's bindings can't be started: .*No such file"):
+        asyncio.run(Schedd(address, "a1b2c3", tmp_path / "nowhere").jobs())
+
+
+def test_a_schedd_that_has_no_jobs_of_ours_is_not_asked_to_remove_them(
+    address: ScheddAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(RUNTIME))
+
+    async def ask() -> None:
+        schedd = Schedd(address, "a1b2c3", address.token.parent)
+        assert await schedd.remove() == 0
+        with pytest.raises(PoolError, match=UNREACHABLE):
+            await schedd.submit("queue")
+        assert await schedd.remove() == 0
+        await schedd.end_submitting()
+        with pytest.raises(PoolError, match="the session is ending"):
+            await schedd.submit("queue")
+        await schedd.close()
+
+    asyncio.run(ask())
 
 
 def test_a_signal_for_the_sessions_process_group_leaves_the_child_alone(

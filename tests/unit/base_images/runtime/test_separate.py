@@ -66,6 +66,18 @@ def test_what_others_claim_is_not_left() -> None:
     assert Share(LocalPool(), lambda: 5).maximum is None
 
 
+def test_a_cluster_that_is_being_opened_when_the_session_ends_is_closed(tmp_path: Path) -> None:
+    async def use(separate: SeparateClusters) -> None:
+        opening = asyncio.create_task(separate.open())
+        await asyncio.sleep(0)
+        assert await separate.close()
+        with pytest.raises(PoolError, match="the session is ending"):
+            await opening
+        assert list((tmp_path / CLUSTERS).iterdir()) == []
+
+    with_first_cluster(tmp_path, LocalPool(), use)
+
+
 def test_a_port_that_others_were_quicker_to_take_is_followed_by_the_next(tmp_path: Path) -> None:
     with OvertakenPool() as pool:
 
