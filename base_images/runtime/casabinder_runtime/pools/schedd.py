@@ -36,7 +36,7 @@ SIGNALS = 128  # added to a signal's number it is the exit status of what the si
 _KILL = 9
 # A schedd that is ending, has ended, or is another one than before: it forgot the keys agreed on (condor_secman.cpp).
 _BROKEN = ("SECMAN:2003", "SECMAN:2004", "SECMAN:2007")
-_NOT_TAKEN = ("AUTHENTICATE:", "SECMAN:", "knows no schedd")  # errors that come before a job is submitted
+_NOT_TAKEN = ("AUTHENTICATE:", "SECMAN:", "collector")  # in errors that come before a job is submitted
 SPOOLING = 16  # the code of the hold in which a job waits for its input files
 
 JobState = Literal["submitted", "idle", "fetching", "running", "leaving", "held", "ended"]
