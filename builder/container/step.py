@@ -132,8 +132,13 @@ def limits(allowed: ContainerLimits) -> list[str]:
 
 def labels(allowed: ContainerLimits) -> list[str]:
     """Return the options that label what a build makes in the engine now."""
-    named = [f"--label={BUILD_LABEL}={allowed.build}"] if allowed.build else []
-    return [f"--label={LABEL}={time.time() + allowed.seconds:.0f}", *named]
+    return [f"--label={name}={value}" for name, value in label_values(allowed).items()]
+
+
+def label_values(allowed: ContainerLimits) -> dict[str, str]:
+    """Return the labels of what a build makes in the engine now."""
+    named = {BUILD_LABEL: allowed.build} if allowed.build else {}
+    return {LABEL: f"{time.time() + allowed.seconds:.0f}", **named}
 
 
 def _is_there(image: str) -> bool:
