@@ -9,13 +9,11 @@ once is remembered on local disk, for this registry, and costs no request any mo
 from __future__ import annotations
 
 import re
-import time
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from builder.layers.layer import Layer
 from registry_sync.errors import NotFoundError
-from registry_sync.faults import RegistryFaultError
 from registry_sync.manifest import EMPTY_JSON, OCI_EMPTY, Descriptor, Manifest, sha256_digest
 
 if TYPE_CHECKING:
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
 LAYER_TYPE = "application/vnd.casabinder.layer.v1"
 _DIFF_ID = "org.casabinder.layer.diff-id"
 _WHAT = "org.opencontainers.image.title"
-# A registry that keeps its blobs as files rewrites the note that it has one when another builder brings the same blob,
-# and whoever reads it at that moment is told that there is none (seen with 20 builders at once, docker-registry 2.8).
-_PAUSES = (0.1, 0.3, 1.0, 3.0, 0.0)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -74,14 +69,7 @@ class SharedLayers:
             annotations={_DIFF_ID: layer.diff_id, _WHAT: layer.what[:200]},
             artifact_type=LAYER_TYPE,
         )
-        for pause in _PAUSES:
-            try:
-                self._store.put_manifest(self.repository, layer.key, manifest)
-                break
-            except RegistryFaultError as fault:
-                if "MANIFEST_BLOB_UNKNOWN" not in fault.codes or not pause:
-                    raise
-                time.sleep(pause)
+        self._store.put_manifest(self.repository, layer.key, manifest)
         self._remember(layer)
 
     def _remember(self, layer: Layer | None) -> None:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 _PULL_STEP = 0.1  # the pull is reported at every tenth of its bytes
 _LAST_LINES = 5
+_GONE = ("No such container", "is already in progress")  # the latter is of a removal
 
 Say = Callable[[str], None]
 
@@ -148,7 +149,7 @@ def stop(cache: Path, names: Sequence[str] | None) -> list[str]:
     there = servers(cache)
     ending = there if names is None else [_named(name, there) for name in names]
     if ending:
-        docker("stop", "--time", str(STOP_SECONDS), *(server.name for server in ending))
+        _unless_gone("stop", "--time", str(STOP_SECONDS), *(server.name for server in ending))
     for server in ending:
         _remove(server.name, ServerFiles(cache))
     return [server.name for server in ending]
@@ -310,9 +311,14 @@ def server_url(container: Mapping[str, Any]) -> str:
 
 def _remove(name: str, files: ServerFiles) -> None:
     """Remove a container with its volumes, and the files that let one in."""
-    try:
-        docker("rm", "--force", "--volumes", name)
-    except EngineError as error:
-        if "No such container" not in error.detail:
-            raise
+    _unless_gone("rm", "--force", "--volumes", name)
     files.remove(name)
+
+
+def _unless_gone(*arguments: str) -> None:
+    """Run ``docker ARGUMENTS`` on containers, of which others may remove some at the same time."""
+    try:
+        docker(*arguments)
+    except EngineError as error:  # it has done its work on all others
+        if not all(any(words in line for words in _GONE) for line in error.detail.splitlines() or [""]):
+            raise

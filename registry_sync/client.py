@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
@@ -45,6 +46,9 @@ PAGES_MAX = 10_000
 FALLBACK_TRIES = 8
 PUT_WORKERS = 6
 
+# A registry that keeps its blobs as files rewrites the note that it has one when another client brings the same blob,
+# and whoever reads it at that moment is told that there is none (seen with 20 builders at once, docker-registry 2.8).
+_BLOB_PAUSES = (0.1, 0.3, 1.0, 3.0)
 _CATALOGUE = ("registry:catalog:*",)
 _ACCEPT = {"Accept": ", ".join(MANIFEST_TYPES)}
 _log = logging.getLogger(__name__)
@@ -301,7 +305,15 @@ class RegistryClient:
     def _put(self, repository: str, reference: str, manifest: Manifest) -> Answer:
         if is_digest(reference) and digest_of(manifest.raw, like=reference) != reference:
             raise DigestMismatchError(f"a manifest with digest {manifest.digest} cannot be stored as {reference}")
-        answer = self._transport.request(
+        answer = self._send_manifest(repository, reference, manifest)
+        stored = answer.headers.get("docker-content-digest")
+        if stored and stored.startswith("sha256:") and stored != manifest.digest:
+            raise DigestMismatchError(f"{self.registry} stored {stored} for the manifest {manifest.digest}")
+        return answer
+
+    def _send_manifest(self, repository: str, reference: str, manifest: Manifest) -> Answer:
+        send = partial(
+            self._transport.request,
             "PUT",
             _manifest_path(repository, reference),
             doing=f"store the manifest {repository} {reference}",
@@ -310,10 +322,14 @@ class RegistryClient:
             headers={"Content-Type": manifest.media_type},
             body=manifest.raw,
         )
-        stored = answer.headers.get("docker-content-digest")
-        if stored and stored.startswith("sha256:") and stored != manifest.digest:
-            raise DigestMismatchError(f"{self.registry} stored {stored} for the manifest {manifest.digest}")
-        return answer
+        for pause in _BLOB_PAUSES:
+            try:
+                return send()
+            except RegistryFaultError as fault:
+                if "MANIFEST_BLOB_UNKNOWN" not in fault.codes:
+                    raise
+            self._sleep(pause)
+        return send()
 
     def _list_referrers(self, repository: str, stored: Sequence[tuple[Manifest, Answer]]) -> None:
         """List those of the stored manifests as referrers that the registry did not take for ones itself."""

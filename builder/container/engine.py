@@ -147,9 +147,9 @@ def docker_lines(
 ) -> Iterator[str]:
     """Run ``docker ARGUMENTS`` and yield its lines, standard error among them, as they come.
 
-    ``environment`` comes on top of the process's own. A command that is no longer listened to is ended. Lines longer
-    than 8 kB come in pieces. Raises :class:`EngineError` when it fails, :class:`TimeoutError` when it takes more than
-    ``seconds``, unless that is 0.
+    ``environment`` comes on top of the process's own. A command that is no longer listened to is ended; a container
+    that it started is the caller's to end. Lines longer than 8 kB come in pieces. Raises :class:`EngineError` when it
+    fails, :class:`TimeoutError` when it takes more than ``seconds``, unless that is 0.
     """
     try:
         process = subprocess.Popen(
@@ -166,7 +166,8 @@ def docker_lines(
 
     def end() -> None:
         late.set()
-        process.terminate()
+        # SIGTERM would be handed on to the container's first process, where a shell does not care.
+        process.kill()
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
@@ -179,7 +180,7 @@ def docker_lines(
                 last = line.decode(errors="replace").rstrip("\r\n")
                 yield last
         except BaseException:
-            process.terminate()
+            process.kill()
             raise
         finally:
             timer.cancel()

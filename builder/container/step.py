@@ -33,6 +33,7 @@ _GRACE = 600.0
 # What installing Debian packages needs of root's rights; the user's own scripts get none.
 _ROOT_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID")
 _KILLED = 137
+_KILL_PAUSE = 1.0
 _EMPTY_WORDS = ("", "Execution halted")  # the latter is R's last line, after the error
 
 
@@ -131,8 +132,13 @@ def limits(allowed: ContainerLimits) -> list[str]:
 
 def labels(allowed: ContainerLimits) -> list[str]:
     """Return the options that label what a build makes in the engine now."""
-    named = [f"--label={BUILD_LABEL}={allowed.build}"] if allowed.build else []
-    return [f"--label={LABEL}={time.time() + allowed.seconds:.0f}", *named]
+    return [f"--label={name}={value}" for name, value in label_values(allowed).items()]
+
+
+def label_values(allowed: ContainerLimits) -> dict[str, str]:
+    """Return the labels of what a build makes in the engine now."""
+    named = {BUILD_LABEL: allowed.build} if allowed.build else {}
+    return {LABEL: f"{time.time() + allowed.seconds:.0f}", **named}
 
 
 def _is_there(image: str) -> bool:
@@ -165,16 +171,17 @@ def _create(name: str, step: Step, allowed: ContainerLimits, *, passing: bool) -
 
 def _run(name: str, step: Step, allowed: ContainerLimits, say: Callable[[str], None]) -> None:
     last: deque[str] = deque(maxlen=20)
-    late = threading.Event()
+    late, ended = threading.Event(), threading.Event()
 
     def stop() -> None:
-        late.set()
-        with contextlib.suppress(EngineError):
-            docker("kill", name)
+        pause = float(allowed.seconds)
+        while not ended.wait(pause):
+            late.set()
+            with contextlib.suppress(EngineError):  # it may not have started yet
+                docker("kill", name)
+            pause = _KILL_PAUSE
 
-    timer = threading.Timer(allowed.seconds, stop)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=stop, daemon=True).start()
     try:
         for line in docker_lines("start", "--attach", name):
             last.append(line[:500])
@@ -182,12 +189,14 @@ def _run(name: str, step: Step, allowed: ContainerLimits, say: Callable[[str], N
     except EngineError:
         (document,) = docker_json("container", "inspect", name)
         state = document["State"]
-        if state["ExitCode"] == 0 or state["Error"]:
+        if not late.is_set() and (state["ExitCode"] == 0 or state["Error"]):
             raise  # not the script's fault: the engine could not start it, or went away
         said = "\n".join(last)
         raise StepError(_why(step, allowed, state, late=late.is_set(), last=list(last)), said) from None
     finally:
-        timer.cancel()
+        ended.set()
+    if late.is_set():
+        raise StepError(_why(step, allowed, {}, late=True, last=list(last)), "\n".join(last))
 
 
 def _why(step: Step, allowed: ContainerLimits, state: Mapping[str, Any], *, late: bool, last: list[str]) -> str:

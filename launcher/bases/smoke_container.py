@@ -12,10 +12,12 @@ import secrets
 import tarfile
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.container.engine import EngineError, docker, docker_json, docker_lines
+from builder.container.step import label_values
 from builder.environment.spec import EnvironmentSpec
 from builder.locking.closure import breaches
 from builder.locking.lock import lock
@@ -105,12 +107,14 @@ def _server(base: Base, facility: Facility, limits: Limits, image: str) -> Itera
     env_id, identity = _identity(base, facility)
     digest = f"{facility.registry}/{base.repository}@{base.digest}"
     cores, memory = docker("info", "--format", "{{.NCPU}} {{.MemTotal}}").split()
+    # Each environment's imports alone may take as long as a container of a build.
+    allowed = replace(facility.containers, seconds=4 * facility.containers.seconds)
     bytes_, token = min(parse_memory(limits.memory), int(memory)), secrets.token_hex(24)
     workers = pool(LaunchOptions(workers=WORKERS, memory=limits.memory), bytes_)
     container = Container(
         name=f"casabinder-smoke-test-{secrets.token_hex(6)}",
         image=image,
-        labels={f"{LABEL}.smoke-test": base.digest},
+        labels={f"{LABEL}.smoke-test": base.digest, **label_values(allowed)},
         environment=own_environment(env_id, digest, base.digest, workers),
         cpus=min(limits.cpus, float(cores)),
         memory=bytes_,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from builder.container.engine import EngineError, docker, docker_lines, docker_pipe, pull
+from builder.container.step import labels
 from launcher.ci import inside_image
 from launcher.ci.inside_image import CHECK, DONE
 from launcher.ci.smoke import SmokePlan, SmokeReport, read_report
@@ -82,7 +83,7 @@ def smoke_test(
 def _command(container: str, image: str, plan: SmokePlan, allowed: ContainerLimits) -> list[str]:
     """Return the arguments of ``docker run``."""
     options = [f"--name={container}", "--interactive", f"--label={LABEL}.ci=smoke-test", f"--user={USER}:{USER}"]
-    options += ["--cap-drop=ALL", "--security-opt=no-new-privileges", f"--pids-limit={PROCESSES}"]
+    options += [*labels(allowed), "--cap-drop=ALL", "--security-opt=no-new-privileges", f"--pids-limit={PROCESSES}"]
     options += [f"--cpus={allowed.cpus:g}", f"--memory={allowed.memory}", f"--memory-swap={allowed.memory}"]
     python = 'for python in /srv/env/bin/python python3 python; do command -v "$python" >/dev/null && break; done'
     return ["run", *options, image, "/bin/sh", "-c", f'{python}; exec "$python" - "$@"', "smoke-test", plan.to_json()]

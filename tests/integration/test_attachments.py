@@ -66,7 +66,7 @@ def test_two_builders_at_once_lose_none_of_each_others_documents(facility: Facil
     image = make_image(Parent(), [], ImageSettings(), {})
     put_image(facility.store, "race/image", image, ["tag"])
     subject = image.manifest.descriptor()
-    together = threading.Barrier(2)
+    together = threading.Barrier(2, timeout=60)
 
     def builder(name: str) -> set[str]:
         made = set()

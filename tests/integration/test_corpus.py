@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from builder.container.engine import docker
+from builder.container.engine import docker_lines
 from tests.integration.corpus import BUILT, REFUSED, RUN
 from tests.testbed.corpus import chosen
 from tests.testbed.image_findings import Findings, forget, look_at
@@ -54,7 +54,7 @@ def findings(
         f"{offer.choice.registry}/{offer.choice.repository}:{offer.choice.reference}" for offer in corpus.bases.offers
     ]
     for base in bases:
-        docker("pull", "--quiet", base)
+        list(docker_lines("pull", base))  # by its tag, and for as long as it takes
     try:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             found = {}

@@ -15,7 +15,7 @@ import pytest
 
 from builder.build import build
 from builder.container.buildpacks import EnvironmentRBuildPack
-from builder.container.engine import ContainerLimits, docker
+from builder.container.engine import ContainerLimits, docker, pull
 from builder.container.scripts import apt_script
 from builder.facility import Bases
 from builder.repository.spec import RepoSpec
@@ -122,6 +122,7 @@ def test_an_r_repository(
     assert not record.reproducible
     name = f"{record.image.rpartition(':')[0]}@{record.digest}"
     try:
+        pull(name)
         lines = docker("run", "--rm", "--network=none", name, "sh", "-c", QUESTIONS).splitlines()
     finally:
         docker("rmi", "--force", name)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tempfile
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +18,7 @@ from base_images.definition import load_definition
 from base_images.identity import base_repository
 from base_images.locking import lock_additions
 from builder.base import load_base
-from builder.container.engine import docker
+from builder.container.engine import docker, pull
 from launcher.site_config import load_site
 from tests.integration.conftest import PREFIX
 from tests.testbed.host_certificate import host_certificate
@@ -23,7 +26,7 @@ from tests.testbed.registry import registry_is_installed
 from tests.testbed.xrootd import running_xcache, running_xrootd
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from base_images.assemble import BaseRecord
     from base_images.identity import Workshop
@@ -66,17 +69,23 @@ print(json.dumps({
 """
 
 
+@contextmanager
+def served_events() -> Iterator[str]:
+    """Serve a file, ``events.txt``, and give the URL to append its name to."""
+    with tempfile.TemporaryDirectory(prefix="site-data-") as name:
+        directory = Path(name)  # not below pytest's own, which the server's user can't enter
+        directory.chmod(0o755)
+        (directory / "events.txt").write_text("events\n")
+        with running_xrootd(directory) as url:
+            yield url
+
+
 def test_clients_read_what_the_site_adds(
     base_record: BaseRecord, facility: Facility, workshop: Workshop, tmp_path: Path
 ) -> None:
     definition = load_definition("coffea-py313")
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "events.txt").write_text("events\n")
-    for directory in (data, *(path for path in data.parents if path.stat().st_mode & 0o777 == 0o700)):
-        directory.chmod(0o755)  # for the user of the server
     ca, _, _ = host_certificate(tmp_path / "certificates")
-    with running_xrootd(data) as origin, running_xcache() as (xcache, kept):
+    with served_events() as origin, running_xcache() as (xcache, kept):
         file = tmp_path / "site.yaml"
         file.write_text(SITE.format(ca=ca, xcache=xcache))
         site = load_site(file)
@@ -85,6 +94,7 @@ def test_clients_read_what_the_site_adds(
         built = build_base(definition, ours, facility.store, facility.registry, "site")
         image = f"{built.reference.rpartition(':')[0]}@{built.digest}"
         try:
+            pull(image)
             said = docker("run", "--rm", "--network=host", image, "python", "-c", PROGRAM, f"{origin}events.txt")
             assert docker("run", "--rm", image, "pip", "check").strip() == "No broken requirements found."
         finally:

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ import websocket
 from builder.container.engine import docker
 from launcher.container import LABEL, owner
 from launcher.site_config import cache_directory, load_site
+from tests.testbed.launching import remove_containers
 from tests.testbed.notebook_server import Kernel
 
 if TYPE_CHECKING:
@@ -151,9 +152,10 @@ class RunningFacility:
             if any(argument == word or argument.endswith(f"/{word}") for argument in arguments):
                 try:
                     mine = process.environ().get("CASABINDER_CACHE") == str(self.cache)
+                    alive = process.status() != psutil.STATUS_ZOMBIE
                 except psutil.Error:
                     continue  # it has just ended
-                if mine and process.status() != psutil.STATUS_ZOMBIE:
+                if mine and alive:
                     found.append(process.info["pid"])
         return found
 
@@ -215,8 +217,7 @@ class RunningFacility:
 
     def remove_containers(self) -> None:
         """Remove its notebook servers with their files."""
-        if there := self.containers():
-            docker("rm", "--force", "--volumes", *there)
+        remove_containers(self.containers)
 
 
 @contextmanager
@@ -250,7 +251,8 @@ def running_facility(directory: Path, *, site: Mapping[str, Any] | None = None) 
         for client in facility.clients:
             client.close()
         for pid in facility.build_pids():
-            os.killpg(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
         facility.remove_containers()
 
 

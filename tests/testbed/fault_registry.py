@@ -46,6 +46,8 @@ class Faults:
     """So many PATCH requests are answered 404, and the session is gone."""
     partial_chunks: int = 0
     """So many PATCH requests take half of their bytes and say so in Range, with 202."""
+    deny_blobs: int = 0
+    """So many PUT requests of manifests are answered that their blobs are unknown."""
     without_subject: bool = False
     """No referrers API: 404 for it, and no OCI-Subject."""
     without_filter: bool = False
@@ -364,6 +366,10 @@ def _handler(registry: FaultRegistry) -> type[BaseHTTPRequestHandler]:
 
         def put_manifest(self, repository: Repository, reference: str) -> None:
             digest = _digest(self.body)
+            if registry.faults.deny_blobs:
+                registry.faults.deny_blobs -= 1
+                self.refuse(400, "MANIFEST_BLOB_UNKNOWN")
+                return
             if ":" in reference and reference != digest:
                 self.refuse(400, "DIGEST_INVALID")
                 return

@@ -25,6 +25,7 @@ from launcher.processes import DIES_WITH_PARENT
 from launcher.security.keys import Keys
 from launcher.serve_checks import bridge_address, proxy_command
 from launcher.site_config import Site, cache_directory, load_site
+from tests.testbed.launching import remove_containers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -109,9 +110,7 @@ def running_hub(cache: Path, site: Mapping[str, Any]) -> Iterator[RunningHub]:
         yield hub
     finally:
         _end(hub.process)
-        left = hub.containers()
-        if left:
-            docker("rm", "--force", "--volumes", *left)
+        remove_containers(hub.containers)
         volumes = docker("volume", "ls", "--quiet", "--filter", f"name=casabinder-home-{hub.owner}").split()
         if volumes:
             docker("volume", "rm", *volumes)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from contextlib import closing, contextmanager
+import time
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import httpx
@@ -12,18 +13,20 @@ import websocket
 
 from base_images.assemble import build_base
 from builder.build import build
-from builder.container.engine import docker
+from builder.container.engine import EngineError, docker
 from builder.repository.spec import RepoSpec
 from launcher.context import open_context
 from tests.testbed.git_repository import commit_files
 from tests.testbed.notebook_server import Kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from builder.record import ImageRecord
     from launcher.context import Context
     from launcher.servers import Server
+
+_REMOVAL_SECONDS = 120.0
 
 
 def engine_answers() -> bool:
@@ -36,6 +39,17 @@ def engine_answers() -> bool:
 def engine_has_gpus() -> bool:
     """Say whether the Docker Engine may give containers GPUs; for ``pytest.mark.skipif``."""
     return engine_answers() and "nvidia" in docker("info", "--format", "{{json .Runtimes}}")
+
+
+def remove_containers(containers: Callable[[], list[str]]) -> None:
+    """Remove containers with their volumes until ``containers()`` gives none; others may be removing them too."""
+    deadline = time.monotonic() + _REMOVAL_SECONDS
+    while there := containers():
+        assert time.monotonic() < deadline, there
+        for container in there:
+            with suppress(EngineError):
+                docker("rm", "--force", "--volumes", container)
+        time.sleep(0.1)
 
 
 @contextmanager

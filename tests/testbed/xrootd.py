@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
+from casabinder_runtime.ports import first_free_port
 
 from tests.testbed.host_certificate import host_certificate
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from tests.testbed.scitokens import Issuer
 
 START_SECONDS = 20.0
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,25 @@ def _place() -> Iterator[Path]:
 
 @contextmanager
 def _running(work: Path, directory: Path, settings: str, environment: dict[str, str]) -> Iterator[int]:
-    """Run a server whose files are all in ``work`` and yield its port.
+    """Run a server whose files are all in ``work`` and yield its port."""
+    for _ in range(_TRIES):
+        port = first_free_port(random.randrange(21_000, 32_000))  # below those that any connection may get
+        process = _start(work, directory, port, settings, environment)
+        try:
+            if _listens(process, port):
+                yield port
+                return
+        finally:
+            process.terminate()
+            process.wait(20)
+    logs = "".join(path.read_text(errors="replace") for path in work.rglob("xrootd.log"))
+    raise RuntimeError(f"xrootd does not listen on port {port}:\n{logs}")
 
-    xrootd refuses to run as root; root runs it as the user xrootd or nobody, who must be able to read the files.
-    """
-    port = _free_port()
+
+def _start(
+    work: Path, directory: Path, port: int, settings: str, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a server; as root, which it refuses to run as, in the name of a user who must be able to read the files."""
     user = _other_user() if os.geteuid() == 0 else None
     config = work / "xrootd.cfg"
     config.write_text(
@@ -122,8 +140,8 @@ def _running(work: Path, directory: Path, settings: str, environment: dict[str, 
     )
     if user is not None:
         for path in (work, *work.rglob("*")):
-            os.chown(path, user.pw_uid, user.pw_gid)
-    process = subprocess.Popen(
+            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+    return subprocess.Popen(
         ["xrootd", "-c", str(config), "-l", str(work / "xrootd.log"), "-n", "testbed"],
         cwd=work,
         env={**os.environ, **environment},
@@ -133,12 +151,6 @@ def _running(work: Path, directory: Path, settings: str, environment: dict[str, 
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    try:
-        _wait_until_it_listens(process, port, work)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def _other_user() -> pwd.struct_passwd:
@@ -150,20 +162,13 @@ def _other_user() -> pwd.struct_passwd:
     raise RuntimeError("there is neither a user xrootd nor nobody to run xrootd as")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, work: Path) -> None:
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until the server itself listens; return ``False`` if it has ended, or does not come to it."""
     deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                logs = "".join(path.read_text(errors="replace") for path in work.rglob("xrootd.log"))
-                raise RuntimeError(f"xrootd does not listen on port {port}:\n{logs}") from None
-            time.sleep(0.1)
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(psutil.Error):
+            for one in psutil.Process(process.pid).net_connections("tcp"):
+                if one.status == psutil.CONN_LISTEN and one.laddr.port == port:
+                    return True
+        time.sleep(0.1)
+    return False

@@ -3,13 +3,10 @@
 import io
 from pathlib import Path
 
-import pytest
-
 from builder.layers.cache import LayerCache
 from builder.layers.layer import Entry
 from builder.publish import Part, put_part
 from builder.shared_layers import SharedLayers
-from registry_sync.faults import RegistryFaultError
 from registry_sync.layout import LayoutStore
 from registry_sync.manifest import EMPTY_JSON, OCI_EMPTY, Descriptor, Manifest, sha256_digest
 
@@ -42,30 +39,3 @@ def test_what_somebody_else_has_put_under_a_key_is_not_believed(tmp_path: Path) 
     store.put_blob("layers", empty, lambda: io.BytesIO(EMPTY_JSON))
     store.put_manifest("layers", KEY, Manifest.image(empty, [empty]))
     assert SharedLayers(store, "layers").lookup(KEY) is None
-
-
-class BusyStore(LayoutStore):
-    """A store that denies having a blob to the first who name it, as a registry does that is just getting it again."""
-
-    denials = 2
-
-    def put_manifest(self, repository: str, reference: str, manifest: Manifest) -> None:
-        self.denials -= 1
-        if self.denials >= 0:
-            raise RegistryFaultError("400", status=400, codes=("DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN"))
-        super().put_manifest(repository, reference, manifest)
-
-
-def test_a_layer_that_others_bring_at_the_same_time_is_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("builder.shared_layers.time.sleep", lambda _: None)
-    store = BusyStore(tmp_path / "store")
-    shared = SharedLayers(store, "layers")
-    layer = LayerCache(tmp_path / "cache").build(KEY, "one 1.0", lambda: [Entry("a", "file", b"1")])
-    put_part(store, shared.repository, Part(layer.descriptor, blob=layer.blob))
-    shared.record(layer)
-    assert shared.lookup(KEY) is not None
-    store.denials = 100
-    with pytest.raises(RegistryFaultError):
-        shared.record(layer)

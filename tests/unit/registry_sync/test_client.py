@@ -15,6 +15,7 @@ from registry_sync.errors import (
     RegistryAuthError,
     RegistryError,
 )
+from registry_sync.faults import RegistryFaultError
 from registry_sync.manifest import EMPTY_JSON, OCI_CONFIG, OCI_EMPTY, Descriptor, Manifest, sha256_digest
 from tests.testbed.fault_registry import FaultRegistry, running_fault_registry
 
@@ -63,6 +64,19 @@ def test_a_manifest_with_other_bytes_is_refused(client: RegistryClient, registry
             client.get_manifest("a", reference)
     with pytest.raises(DigestMismatchError):
         client.put_manifest("a", UNKNOWN, manifest)
+
+
+def test_a_manifest_whose_blobs_others_bring_at_the_same_time_is_put_again(
+    client: RegistryClient, registry: FaultRegistry, pauses: list[float]
+) -> None:
+    registry.faults.deny_blobs = 2
+    client.put_manifest("a", "tag", image())
+    assert client.get_manifest("a", "tag") == image()
+    assert len(pauses) == 2
+    registry.faults.deny_blobs = 100
+    with pytest.raises(RegistryFaultError, match="MANIFEST_BLOB_UNKNOWN"):
+        client.put_manifest("a", "tag", image())
+    assert sum(pauses) < 10
 
 
 def test_a_head_without_headers_falls_back_to_get(client: RegistryClient, registry: FaultRegistry) -> None:

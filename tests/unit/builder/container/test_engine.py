@@ -105,6 +105,17 @@ def test_lines_come_as_they_are_written_and_a_command_nobody_listens_to_ends(
     lines.close()  # type: ignore[attr-defined]
 
 
+def test_a_command_that_takes_too_long_is_ended_without_asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "docker"
+    fake.write_text("#!/bin/sh\ntrap 'echo asked; exit' TERM\nwhile :; do sleep 0.01; done\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    said: list[str] = []
+    with pytest.raises(TimeoutError, match=r"`docker run` took more than 0 s"):
+        said += docker_lines("run", "x", seconds=0.2)
+    assert said == []
+
+
 def pipe(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str, feed: bytes = b"in", **options: Any) -> bytes:
     """Run ``docker_pipe`` with a command that does as ``script`` says."""
     fake = directory / "docker"

@@ -109,6 +109,11 @@ def test_one_that_is_silent_leaves_room_for_the_others(clock: Clock) -> None:
     async def ask(answers: Answers) -> None:
         waiting = [asyncio.create_task(answers.get(number, silent, of="silent.test")) for number in range(9)]
         assert await answers.get("another", other, of="other.test") == 1
+        async with asyncio.timeout(10):
+            while silent.times < MOST_OF_ONE:
+                await asyncio.sleep(0.001)
+        for _ in range(20):
+            await asyncio.sleep(0.001)
         assert silent.times == MOST_OF_ONE
         silent.may_answer.set()
         await asyncio.gather(*waiting)
