@@ -313,9 +313,9 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
                 if container is None or not container["State"]["Running"]:
                     state = container["State"] if container else {}
                     raise StartError(f"the notebook server did not start: {await self._cause(state)}", "ended")
+                address = address or await self._address()
                 if address is None:
-                    ip, port = await self.get_ip_and_port()
-                    address = ip, int(port)
+                    continue
                 try:
                     url = f"http://{address[0]}:{address[1]}{self.server.base_url}api"
                     if (await client.get(url)).status_code < 500:
@@ -323,6 +323,17 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
                 except httpx.TransportError:
                     pass
                 await asyncio.sleep(_PAUSE)
+
+    async def _address(self) -> tuple[str, int] | None:
+        """Return the address of a server that ran a moment ago; nothing if it does not any more."""
+        try:
+            ip, port = await self.get_ip_and_port()
+        except (NotFound, RuntimeError):
+            container = await self._inspect()
+            if container is not None and container["State"]["Running"]:
+                raise
+            return None
+        return ip, int(port)
 
     async def _cause(self, state: dict[str, Any]) -> str:
         """Return why a container ended."""
