@@ -148,11 +148,13 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
 
     def _same(self, container: dict[str, Any], request: LaunchRequest) -> bool:
         """Whether a kept container can be taken for a request: the names of its repository and ref may be others, and
-        so may its processors and memory, which differ only if the machine has changed since."""
+        so may its processors and memory, which differ only if the machine has changed since. One that never ran may
+        have been left half made, without its secrets."""
         labels = container["Config"]["Labels"]
         gpus = sum(devices["Count"] for devices in container["HostConfig"]["DeviceRequests"] or ())
         found = labels.get(DIGEST), labels.get(WORKERS), gpus
-        return self.keep_stopped and found == (request.digest, str(request.workers), request.gpus)
+        ran = container["State"]["Status"] != "created"
+        return self.keep_stopped and ran and found == (request.digest, str(request.workers), request.gpus)
 
     async def _pull(self, image: str) -> None:
         """Pull an image by digest unless the engine has it, and tell how it goes."""
