@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from builder.container.foreign_image import foreign
 from builder.cuda import CUDA, CUDA_DRIVER
 from launcher.hub.client import HubError
-from launcher.hub.course import BEAT_SECONDS, Course, Outcome, Surroundings, ready_event, remove
+from launcher.hub.course import BEAT_SECONDS, STOPPED, Course, Outcome, Surroundings, ready_event, remove
 from launcher.hub.launch import ACTIVE, ImageUse, Launch, LaunchEvent, Origin
 from launcher.hub.launch_log import Entry, LaunchLog
 from launcher.hub.launch_request import bounded, make_request, new_id, without_workers_if_foreign
@@ -158,7 +158,7 @@ class Launches:
         if launch_id in self._courses:
             course, task = self._courses.pop(launch_id)
             task.cancel()
-            course.end(LaunchEvent("failed", "the server was stopped while it started", 100, status=409))
+            course.end(LaunchEvent("failed", STOPPED, 100, status=409))
         if self._keeps:
             await self._hub.stop(launch.user, launch.server, remove=not kept)
         else:
