@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 10.0
+STOPPED = "the server was stopped while it started"
 _RETRY_SECONDS = 2.0
 _ANSWER_SECONDS = 15.0
 _PAUSE = 0.1
@@ -95,13 +96,12 @@ class Course:
             last = _failed("the launch failed for a reason that is in the service's log", 500)
         finally:
             beat.cancel()
-        if last.kind == "failed":
-            await self._clean()
-        state: dict[str, Any] = {"state": last.kind, "message": last.message}
-        state |= {"kept": self._around.keeps} if last.kind == "ready" else {}
-        self.launch = replace(self.launch, **state)
         try:
-            await asyncio.to_thread(self._around.log.change, self.launch.id, but=("stopped",), **state)
+            if last.kind == "ready" and not await self._note(last):
+                last = _failed(STOPPED, 409)
+            if last.kind == "failed":
+                await self._clean()
+                await self._note(last)
         finally:
             self.end(last)
         return Outcome(self.launch, asyncio.get_running_loop().time() - begun, retries)
@@ -130,6 +130,13 @@ class Course:
                 return
             await news.wait()
 
+    async def _note(self, last: LaunchEvent) -> bool:
+        """Write into the log how the launch ended; return ``False`` if somebody has stopped it meanwhile."""
+        state: dict[str, Any] = {"state": last.kind, "message": last.message}
+        state |= {"kept": self._around.keeps} if last.kind == "ready" else {}
+        self.launch = replace(self.launch, **state)
+        return await asyncio.to_thread(self._around.log.change, self.launch.id, but=("stopped",), **state)
+
     def _add(self, event: LaunchEvent) -> None:
         self._events.append(event)
         self._news.set()
@@ -153,7 +160,8 @@ class Course:
 
     async def _attempt(self) -> None:
         hub, launch, around = self._around.hub, self.launch, self._around
-        await asyncio.to_thread(around.log.set_request, launch.id, self.request)
+        if not await asyncio.to_thread(around.log.set_request, launch.id, self.request):
+            raise _FailedError(STOPPED, 409, final=True)
         signed = around.voucher.sign(self.request, around.clock())
         try:
             if self.request.mode == "anonymous":

@@ -148,11 +148,13 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
 
     def _same(self, container: dict[str, Any], request: LaunchRequest) -> bool:
         """Whether a kept container can be taken for a request: the names of its repository and ref may be others, and
-        so may its processors and memory, which differ only if the machine has changed since."""
+        so may its processors and memory, which differ only if the machine has changed since. One that never ran may
+        have been left half made, without its secrets."""
         labels = container["Config"]["Labels"]
         gpus = sum(devices["Count"] for devices in container["HostConfig"]["DeviceRequests"] or ())
         found = labels.get(DIGEST), labels.get(WORKERS), gpus
-        return self.keep_stopped and found == (request.digest, str(request.workers), request.gpus)
+        ran = container["State"]["Status"] != "created"
+        return self.keep_stopped and ran and found == (request.digest, str(request.workers), request.gpus)
 
     async def _pull(self, image: str) -> None:
         """Pull an image by digest unless the engine has it, and tell how it goes."""
@@ -313,9 +315,9 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
                 if container is None or not container["State"]["Running"]:
                     state = container["State"] if container else {}
                     raise StartError(f"the notebook server did not start: {await self._cause(state)}", "ended")
+                address = address or await self._address()
                 if address is None:
-                    ip, port = await self.get_ip_and_port()
-                    address = ip, int(port)
+                    continue
                 try:
                     url = f"http://{address[0]}:{address[1]}{self.server.base_url}api"
                     if (await client.get(url)).status_code < 500:
@@ -323,6 +325,17 @@ class VouchedDockerSpawner(VouchedMixin, DockerSpawner):
                 except httpx.TransportError:
                     pass
                 await asyncio.sleep(_PAUSE)
+
+    async def _address(self) -> tuple[str, int] | None:
+        """Return the address of a server that ran a moment ago; nothing if it does not any more."""
+        try:
+            ip, port = await self.get_ip_and_port()
+        except (NotFound, RuntimeError):
+            container = await self._inspect()
+            if container is not None and container["State"]["Running"]:
+                raise
+            return None
+        return ip, int(port)
 
     async def _cause(self, state: dict[str, Any]) -> str:
         """Return why a container ended."""

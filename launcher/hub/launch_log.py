@@ -112,9 +112,10 @@ class LaunchLog:
             query = select(launches).where(c.id == values["id"])
             return _entry(connection.execute(query).mappings().one()), True
 
-    def set_request(self, launch_id: str, request: LaunchRequest) -> None:
-        """Note the request that a server is started with: its token follows from it."""
-        self.change(launch_id, request=asdict(request))
+    def set_request(self, launch_id: str, request: LaunchRequest) -> bool:
+        """Note the request that a server is started with: its token follows from it; return ``False`` if somebody has
+        stopped the launch."""
+        return self.change(launch_id, but=("stopped",), request=asdict(request))
 
     def get(self, launch_id: str) -> Entry | None:
         """Return a launch."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from builder.container.foreign_image import foreign
 from builder.cuda import CUDA, CUDA_DRIVER
 from launcher.hub.client import HubError
-from launcher.hub.course import BEAT_SECONDS, Course, Outcome, Surroundings, ready_event, remove
+from launcher.hub.course import BEAT_SECONDS, STOPPED, Course, Outcome, Surroundings, ready_event, remove
 from launcher.hub.launch import ACTIVE, ImageUse, Launch, LaunchEvent, Origin
 from launcher.hub.launch_log import Entry, LaunchLog
 from launcher.hub.launch_request import bounded, make_request, new_id, without_workers_if_foreign
@@ -149,7 +149,10 @@ class Launches:
         return len(await asyncio.to_thread(self._log.find, active=True))
 
     async def stop(self, launch_id: str, principal: Principal, *, remove_files: bool = False) -> None:
-        """Stop a server. Where people log in, its files are kept until it is stopped with ``remove_files``."""
+        """Stop a server. Where people log in, its files are kept until it is stopped with ``remove_files``.
+
+        Raises :class:`RefusedError` 404 for somebody else's, :class:`HubError` if the hub could not stop it.
+        """
         entry = await self._entry(launch_id, principal)
         launch = entry.launch
         kept = self._keeps and not remove_files and (launch.kept or launch.state in ACTIVE)
@@ -158,11 +161,17 @@ class Launches:
         if launch_id in self._courses:
             course, task = self._courses.pop(launch_id)
             task.cancel()
-            course.end(LaunchEvent("failed", "the server was stopped while it started", 100, status=409))
-        if self._keeps:
-            await self._hub.stop(launch.user, launch.server, remove=not kept)
-        else:
-            await remove(self._hub, launch, entry.request.mode)
+            course.end(LaunchEvent("failed", STOPPED, 100, status=409))
+        try:
+            if self._keeps:
+                await self._hub.stop(launch.user, launch.server, remove=not kept)
+            else:
+                await remove(self._hub, launch, entry.request.mode)
+        except HubError:
+            # It may run on, so it stays listed and counted, and can be stopped again.
+            before = {"state": launch.state, "message": launch.message, "kept": launch.kept}
+            await asyncio.to_thread(self._log.change, launch_id, but=(*ACTIVE, "failed"), **before)
+            raise
 
     async def resume(self, launch_id: str, principal: Principal) -> Launch:
         """Start a stopped server again, with the files it had."""

@@ -90,7 +90,8 @@ def running_hub(cache: Path, site: Mapping[str, Any]) -> Iterator[RunningHub]:
     bridge = settings.hub.mode == "login"
     ports: list[int] = []
     for _ in range(4):
-        ports.append(first_free_port(20_000 + os.getpid() % 20_000, but=frozenset(ports)))
+        # Below 32,768: the kernel gives those above to whoever connects.
+        ports.append(first_free_port(20_000 + os.getpid() % 12_000, but=frozenset(ports)))
     plan = ServePlan(
         public_url=f"http://127.0.0.1:{ports[0]}",
         listen="127.0.0.1",

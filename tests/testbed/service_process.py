@@ -68,7 +68,11 @@ def running_service(directory: Path, site: Mapping[str, Any] | None = None) -> I
         yield service
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _wait(service: RunningService) -> None:

@@ -83,6 +83,12 @@ def counted(seen: list[tuple[int, dict[str, Any]]]) -> list[int]:
     return [int(number) for _, event in seen for number in re.findall(r"counted (\d+)$", event.get("message", ""))]
 
 
+def kill(*pids: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # some end with those before them
+            os.kill(pid, signal.SIGKILL)
+
+
 def assert_nothing_is_left(facility: RunningFacility, job: Mapping[str, Any]) -> None:
     """No builder, no container of one, no directory of a build."""
     wait_until(lambda: not facility.build_pids(), "the builders' end", facility)
@@ -154,8 +160,7 @@ def test_a_build_whose_builder_is_killed_has_failed_and_says_so(
     facility: RunningFacility, add_repository: Callable[[str, Mapping[str, bytes | str]], str]
 ) -> None:
     job, seen = begin(facility, add_repository("fallen", {"postBuild": COUNTING, **fresh()}))
-    for pid in facility.build_pids():
-        os.kill(pid, signal.SIGKILL)
+    kill(*facility.build_pids())
     resume(facility, job, seen)
     ended = facility.job(job["id"])
     assert (ended["state"], ended["attempt"]) == ("failed", 1)
@@ -168,8 +173,7 @@ def test_a_builder_that_is_lost_with_the_service_is_started_again_once(
 ) -> None:
     url = add_repository("both", {"postBuild": COUNTING, **fresh()})
     job, seen = begin(facility, url)
-    for pid in (facility.service_pid(), *facility.build_pids()):
-        os.kill(pid, signal.SIGKILL)
+    kill(facility.service_pid(), *facility.build_pids())
     resume(facility, job, seen)
     ended = facility.job(job["id"])
     assert (ended["state"], ended["attempt"]) == ("built", 2)

@@ -435,9 +435,8 @@ def test_the_server_of_who_logged_in_is_stopped_when_nobody_uses_it_and_keeps_it
                 docker("cp", str(tmp_path / "mine"), f"{container}:/srv/repo/mine")
                 await until(hub, lambda: not docker_json("inspect", container)[0]["State"]["Running"])
                 assert user_status(hub, "ann") == 200
-                await launches.refresh(now=True)
-                (stopped,) = await launches.servers(ANN)
-                assert (stopped.state, stopped.resumable) == ("stopped", True)
+                stopped = await until_stopped(hub, launches)
+                assert stopped.resumable
                 assert stopped.message == "the server has ended, or was not used for a while"
                 await launches.resume(stopped.id, ANN)
                 *_, last = [event async for event in launches.events(stopped.id, ANN)]
@@ -451,6 +450,18 @@ def test_the_server_of_who_logged_in_is_stopped_when_nobody_uses_it_and_keeps_it
 async def until(hub: RunningHub, what: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not what():
+        assert time.monotonic() < deadline, hub.log()
+        await asyncio.sleep(0.2)
+
+
+async def until_stopped(hub: RunningHub, launches: Launches) -> Launch:
+    """Return Ann's one server as soon as the hub knows that it has stopped, which is after its container has."""
+    deadline = time.monotonic() + 120
+    while True:
+        await launches.refresh(now=True)
+        (server,) = await launches.servers(ANN)
+        if server.state == "stopped":
+            return server
         assert time.monotonic() < deadline, hub.log()
         await asyncio.sleep(0.2)
 

@@ -101,7 +101,8 @@ def test_paste_launch_run_a_cell_stop(anonymous: RunningFacility, add_repository
         page.get_by_text("More choices").click()
         picture(page, "launch-page")
         page.get_by_role("button", name="Launch").click()
-        expect(page.locator("#state-text")).to_have_text("Choosing the packages", timeout=BUILDING)
+        step = page.get_by_role("list", name="Steps").locator("> li", has_text="Choose the packages")
+        expect(step).to_contain_text("(done)", timeout=BUILDING)
         picture(page, "build-view")
 
         # Straight into JupyterLab, where the cell runs on a worker.

@@ -145,12 +145,19 @@ class House:
         """Let the step ``COUNTING`` come to its end."""
         running = ("ps", "--quiet", "--filter", f"label={BUILD_LABEL}={job_id}")
         wait(lambda: bool(docker(*running)), lambda: str(self.events(job_id)[-5:]))
-        docker("exec", docker(*running).strip(), "sh", "-c", ": > /tmp/enough")
+        # Who waits for the command's status may see the container's end instead.
+        docker("exec", "--detach", docker(*running).strip(), "sh", "-c", ": > /tmp/enough")
 
     def builder(self, job_id: str) -> psutil.Process:
         """Return the builder's process."""
-        wait(lambda: bool(builders(job_id)), lambda: f"no builder of {job_id}")
-        return builders(job_id)[0]
+        found: list[psutil.Process] = []
+
+        def look() -> bool:
+            found.extend(builders(job_id))
+            return bool(found)
+
+        wait(look, lambda: f"no builder of {job_id}")
+        return found[0]
 
     def is_tidy(self, *job_ids: str) -> None:
         """Nothing is left of builds that have ended: no directory, process, container, or half of a file."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
@@ -37,8 +37,10 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(course_module, "_RETRY_SECONDS", 0.0)
 
 
-def run(hub: ScriptedHub, cache: Path, **allowed: int) -> tuple[Outcome, list[LaunchEvent], LaunchLog]:
-    """Bring one launch to its end and return what was told."""
+def run(
+    hub: ScriptedHub, cache: Path, *, stopped_at: str = "", **allowed: int
+) -> tuple[Outcome, list[LaunchEvent], LaunchLog]:
+    """Bring one launch to its end and return what was told; another replica stops it when it says ``stopped_at``."""
     engine = open_database(Service(), cache)
     log = LaunchLog(engine)
 
@@ -56,8 +58,13 @@ def run(hub: ScriptedHub, cache: Path, **allowed: int) -> tuple[Outcome, list[La
         )
         log.claim(replace(ENTRY, launch=LAUNCH), FREE)
         course = Course(LAUNCH, REQUEST, around)
-        outcome = await course.run()
-        told = [event async for event in course.events()]
+        running = asyncio.create_task(course.run())
+        told = []
+        async for event in course.events():
+            told.append(event)
+            if stopped_at and stopped_at in event.message:
+                log.change(LAUNCH.id, state="stopped")
+        outcome = await running
         await hub_client.close()
         return outcome, told
 
@@ -100,6 +107,26 @@ def test_what_the_spawner_explains_is_not_and_nothing_is_left(tmp_path: Path) ->
     assert (outcome.launch.state, outcome.retries) == ("failed", 0)
     assert f"DELETE /hub/api/users/{REQUEST.user}" in hub.asked
     assert log.find(active=True) == []
+    log._engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("starts", "stopped_at"),
+    [
+        ([[FAILED], [READY]], "attempt 1 failed, trying again"),
+        ([[{"progress": 60, "message": "starting the server"}, READY]], "starting the server"),
+    ],
+)
+def test_what_another_replica_has_stopped_is_not_started_again_and_does_not_stay(
+    tmp_path: Path, starts: list[list[dict[str, Any]]], stopped_at: str
+) -> None:
+    with scripted_hub(*starts) as hub:
+        _, told, log = run(hub, tmp_path, stopped_at=stopped_at, retries=1)
+    assert (told[-1].kind, told[-1].message) == ("failed", "the server was stopped while it started")
+    assert (len(hub.options), hub.asked[-1]) == (1, f"DELETE /hub/api/users/{REQUEST.user}")
+    kept = log.get(LAUNCH.id)
+    assert kept is not None
+    assert kept.launch.state == "stopped"
     log._engine.dispose()
 
 

@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from launcher.context import open_context
 from launcher.database import open_database
 from launcher.hub import client as client_module
-from launcher.hub.client import HubClient
+from launcher.hub.client import HubClient, HubError
 from launcher.hub.launch_log import LaunchLog
 from launcher.hub.launching import Launches
 from launcher.security.principal import Principal
@@ -86,6 +87,33 @@ def test_a_server_without_files_gets_none_by_being_stopped(tmp_path: Path, state
             log.change("l1", state=state)
             await launches.stop("l1", ANN)
             assert (await launches.servers(ANN), hub.removed) == ([], [SERVER])
+
+    with scripted_hub() as hub:
+        asyncio.run(go(hub))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"state": "ready", "message": "", "kept": True},
+        {"state": "starting", "message": "fetching the image", "kept": False},
+        {"state": "stopped", "message": "was not used for a while", "kept": True},
+    ],
+)
+def test_a_server_that_the_hub_could_not_stop_stays_in_the_list(tmp_path: Path, before: dict[str, Any]) -> None:
+    async def go(hub: ScriptedHub) -> None:
+        async with launches_of(hub, tmp_path) as (launches, log):
+            log.claim(replace(MINE, seen=time.time()), FREE)
+            log.change("l1", **before)
+            hub.active = [{"name": "ann", "servers": {"agc-1": {}}}]
+            hub.broken = 2
+            with pytest.raises(HubError):
+                await launches.stop("l1", ANN, remove_files=True)
+            (server,) = await launches.servers(ANN)
+            assert {name: getattr(server, name) for name in before} == before
+
+            await launches.stop("l1", ANN, remove_files=True)
+            assert (await launches.servers(ANN), hub.removed[-1]) == ([], SERVER)
 
     with scripted_hub() as hub:
         asyncio.run(go(hub))

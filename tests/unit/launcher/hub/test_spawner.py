@@ -67,11 +67,12 @@ def test_a_cause_that_is_known_is_told_as_html_too() -> None:
     assert not hasattr(unknown, "jupyterhub_html_message")
 
 
-def is_taken(**asked: Any) -> bool:
+def is_taken(status: str = "exited", **asked: Any) -> bool:
     """Say whether the container that was kept of ``REQUEST`` is taken for what is asked for now."""
     spawner = VouchedDockerSpawner(keep_stopped=True, owner="hub")
     host = {"Memory": REQUEST.memory, "NanoCpus": 1_500_000_000, "DeviceRequests": None}
-    container = {"Config": {"Labels": request_labels(REQUEST, "hub")}, "HostConfig": host}
+    labels = request_labels(REQUEST, "hub")
+    container = {"Config": {"Labels": labels}, "HostConfig": host, "State": {"Status": status}}
     return spawner._same(container, replace(REQUEST, **asked))
 
 
@@ -92,6 +93,11 @@ def test_a_kept_container_that_is_not_what_is_asked_for_is_not_taken(other: dict
 )
 def test_a_kept_container_is_taken_whatever_it_is_called_now(other: dict[str, Any]) -> None:
     assert is_taken(**other)
+
+
+def test_a_container_that_never_ran_is_not_taken() -> None:
+    assert is_taken()
+    assert not is_taken("created")
 
 
 @pytest.mark.parametrize(("keep", "resumes"), [(True, True), (False, False)])
