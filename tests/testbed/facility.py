@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -34,6 +33,7 @@ import websocket
 from builder.container.engine import docker
 from launcher.container import LABEL, owner
 from launcher.site_config import cache_directory, load_site
+from tests.testbed.free_port import free_port
 from tests.testbed.launching import remove_containers
 from tests.testbed.notebook_server import Kernel
 
@@ -233,7 +233,7 @@ def running_facility(directory: Path, *, site: Mapping[str, Any] | None = None) 
         "registry": load_site().registry,
         "repositories": {"private_addresses": True},
         "limits": {"cpus": 1, "memory": "2G"},
-        "service": {"port": _free_port(), "rate": {"requests": 0}},
+        "service": {"port": free_port(), "rate": {"requests": 0}},
     }
     (cache / "site.yaml").write_text(json.dumps(_merged(document, site or {})), encoding="utf-8")  # JSON is YAML
     surroundings = {**os.environ, "CASABINDER_CACHE": str(cache)}
@@ -267,12 +267,6 @@ def _merged(document: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, 
         known = merged.get(name)
         merged[name] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
     return merged
-
-
-def _free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 def _only(pids: list[int]) -> int:

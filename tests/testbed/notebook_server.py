@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 import time
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import websocket
-from casabinder_runtime.ports import first_free_port
 from casabinder_runtime.server_extension import BAD_END
+
+from tests.testbed.free_port import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -131,7 +131,7 @@ def running_notebook_server(
     directory: Path, *, identity: Path, repository: Path, environment: Mapping[str, str]
 ) -> Iterator[NotebookServer]:
     """Start a server whose Python is also the analysis environment; all its files are in ``directory``."""
-    port = first_free_port(random.randrange(18_888, 20_000))  # tests run side by side
+    port = free_port()
     url = f"http://127.0.0.1:{port}/user/someone/"
     homes = {
         name: str(directory / name.lower())

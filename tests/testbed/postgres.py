@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
-from casabinder_runtime.ports import first_free_port
+
+from tests.testbed.free_port import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PROGRAMS = Path("/usr/lib/postgresql")
-_FIRST_PORT = 28_540
 _USER = "casabinder"
 _PASSWORD = "for tests only"
 
@@ -69,7 +69,7 @@ def running_postgres() -> Iterator[PostgresServer]:
                 subprocess.run(command, check=True, cwd="/", user=user, stdout=log, stderr=log)
 
         run("initdb", "--no-sync", f"--username={_USER}", f"--pwfile={password}", "--auth=scram-sha-256", "-E", "UTF8")
-        port = first_free_port(_FIRST_PORT)
+        port = free_port()
         settings = f"-p {port} -h 127.0.0.1 -k {place} -c fsync=off -c max_connections=200"
         run("pg_ctl", "start", "-w", "-l", str(place / "server.log"), "-o", settings)
         try:

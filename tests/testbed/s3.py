@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
-from casabinder_runtime.ports import first_free_port
 from uv import find_uv_bin
 
 from launcher.site_config import cache_directory
+from tests.testbed.free_port import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +24,7 @@ _START_SECONDS = 120.0
 @contextmanager
 def running_s3(directory: Path) -> Iterator[str]:
     """Run a server, whose log is in ``directory``, and yield its URL; uv keeps its packages in the site's cache."""
-    port = first_free_port(random.randrange(20_000, 21_000))  # tests run side by side
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [find_uv_bin(), "tool", "run", "--quiet", "--no-config", "--cache-dir", str(cache_directory() / "uv")]
     command += ["--from", _SERVER, "moto_server", "--host", "127.0.0.1", "--port", str(port)]

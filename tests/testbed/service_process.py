@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from launcher.hub.plan import ServePlan
+from tests.testbed.free_port import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ def running_service(directory: Path, site: Mapping[str, Any] | None = None) -> I
     (cache / "service").mkdir(parents=True)
     document = {"registry": f"oci:{directory / 'registry'}", **(site or {})}
     (cache / "site.yaml").write_text(json.dumps(document), encoding="utf-8")  # JSON is YAML
-    port, nobody = _free_port(), _free_port()
+    port, nobody = free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
     ServePlan(url, "127.0.0.1", port, nobody, "127.0.0.1", nobody, port, ()).write(cache)
     environment = {name: value for name, value in os.environ.items() if name != "CASABINDER_SITE"}
@@ -86,9 +86,3 @@ def _wait(service: RunningService) -> None:
             time.sleep(_PAUSE)
         else:
             return
-
-
-def _free_port() -> int:
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])

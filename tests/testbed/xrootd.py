@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import random
 import shutil
 import subprocess
 import tempfile
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from casabinder_runtime.ports import first_free_port
 
+from tests.testbed.free_port import free_port
 from tests.testbed.host_certificate import host_certificate
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ def _place() -> Iterator[Path]:
 def _running(work: Path, directory: Path, settings: str, environment: dict[str, str]) -> Iterator[int]:
     """Run a server whose files are all in ``work`` and yield its port."""
     for _ in range(_TRIES):
-        port = first_free_port(random.randrange(21_000, 32_000))  # below those that any connection may get
+        port = free_port()
         process = _start(work, directory, port, settings, environment)
         try:
             if _listens(process, port):
