@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from builder.container.engine import EngineError, docker, docker_lines, docker_pipe, pull
-from builder.container.step import labels
+from builder.container.step import labels, remove_leftovers
 from launcher.ci import inside_image
 from launcher.ci.inside_image import CHECK, DONE
 from launcher.ci.smoke import SmokePlan, SmokeReport, read_report
@@ -97,6 +97,7 @@ def in_engine(image: StoredImage) -> contextlib.AbstractContextManager[str]:
 @contextlib.contextmanager
 def brought(store: Store, repository: str, image: str) -> Iterator[str]:
     """Bring an image, named by digest, to the engine and give the name that it has there."""
+    remove_leftovers()
     if not isinstance(store, LayoutStore):
         pull(image)
         yield image

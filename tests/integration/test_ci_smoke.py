@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from builder.container.engine import docker
+from builder.container.step import LABEL
 from launcher.ci.run import CiOptions, run_ci
 from launcher.ci.smoke_container import StoredImage, in_engine
 from launcher.ci.surroundings import Surroundings
@@ -100,6 +102,22 @@ def test_an_image_that_is_in_a_layout_only_is_brought_to_the_engine_and_taken_aw
         record = bench.run({"a.py": "print('hello')\n"})
     repository = record.image.removeprefix(f"{bench.facility.registry}/").rpartition(":")[0]
     manifest = bench.store.get_manifest(repository, record.digest)
-    with in_engine(StoredImage(record, bench.store, repository)) as name:
+    stored = StoredImage(record, bench.store, repository)
+    with in_engine(stored) as name:
         assert docker("image", "inspect", "--format", "{{.Id}}", name).strip() == manifest.config.digest
     assert docker("images", "--quiet", name) == ""
+
+
+def test_what_a_killed_smoke_test_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    with running_index(IN_BASE) as index:
+        bench = make_workbench(tmp_path, index)
+        record = bench.run({"a.py": "print('hello')\n"})
+    repository = record.image.removeprefix(f"{bench.facility.registry}/").rpartition(":")[0]
+    stored = StoredImage(record, bench.store, repository)
+    with in_engine(stored) as name:
+        left = docker("create", f"--label={LABEL}={time.time() - 3600:.0f}", name, "true").strip()
+        with in_engine(stored):
+            deadline = time.monotonic() + 60
+            while left in docker("ps", "--all", "--quiet", "--no-trunc"):  # another process's may be removing it
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
