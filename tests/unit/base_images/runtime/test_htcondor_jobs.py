@@ -34,12 +34,18 @@ async def started(cluster: PoolCluster, workers: int) -> None:
     cluster.scale(workers)  # type: ignore[no-untyped-call]  # dask-jobqueue's
 
 
+async def with_a_job(directory: Path) -> tuple[ScriptedQueue, PoolCluster]:
+    """Start a cluster whose one job is in the queue."""
+    queue = ScriptedQueue(directory)
+    cluster = pool_cluster(directory, queue)
+    await started(cluster, 1)
+    await until(lambda: bool(queue.ads))
+    return queue, cluster
+
+
 def test_a_worker_that_was_sent_away_keeps_its_job_however_long_it_waits(tmp_path: Path) -> None:
     async def run() -> None:
-        queue = ScriptedQueue(tmp_path)
-        cluster = pool_cluster(tmp_path, queue)
-        await started(cluster, 1)
-        await until(lambda: bool(queue.ads))
+        queue, cluster = await with_a_job(tmp_path)
         [(number, ad)] = queue.ads.items()
         ad |= {"JobStatus": RUNNING, "JobCurrentStartDate": 1, "JobCurrentStartExecutingDate": 1}
         security = cluster.security
@@ -77,10 +83,7 @@ def test_jobs_that_are_being_submitted_when_the_session_ends_are_not_left(
 
 def test_a_removal_that_is_refused_at_the_end_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        queue = ScriptedQueue(tmp_path)
-        cluster = pool_cluster(tmp_path, queue)
-        await started(cluster, 1)
-        await until(lambda: bool(queue.ads))
+        queue, cluster = await with_a_job(tmp_path)
         queue.refusals = ["Failed to connect"]
         assert await end_cluster(cluster)
         assert queue.ads == {}
@@ -93,10 +96,7 @@ def test_a_removal_goes_on_when_the_cluster_is_late(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(cluster_end, "CLOSE_SECONDS", 0.5)
 
     async def run() -> None:
-        queue = ScriptedQueue(tmp_path)
-        cluster = pool_cluster(tmp_path, queue)
-        await started(cluster, 1)
-        await until(lambda: bool(queue.ads))
+        queue, cluster = await with_a_job(tmp_path)
         queue.seconds = 1.0
         assert not await end_cluster(cluster)
         assert queue.ads == {}
@@ -111,10 +111,7 @@ def test_a_removal_that_never_succeeds_is_given_up(
     monkeypatch.setattr(htcondor_jobs, "END_SECONDS", 0.5)
 
     async def run() -> None:
-        queue = ScriptedQueue(tmp_path)
-        cluster = pool_cluster(tmp_path, queue)
-        await started(cluster, 1)
-        await until(lambda: bool(queue.ads))
+        queue, cluster = await with_a_job(tmp_path)
         queue.refusals = ["no"] * 99
         await end_cluster(cluster)
 
