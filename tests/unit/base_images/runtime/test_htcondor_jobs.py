@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dask
 from casabinder_runtime import cluster_end
 from casabinder_runtime.cluster_end import end_cluster
-from casabinder_runtime.pools import htcondor_jobs
+from casabinder_runtime.pools import htcondor_jobs, queue_watch
 from distributed import Worker
 
 from tests.unit.base_images.runtime.scripted_queue import IDLE, RUNNING, ScriptedQueue, pool_cluster
@@ -43,7 +43,11 @@ async def with_a_job(directory: Path) -> tuple[ScriptedQueue, PoolCluster]:
     return queue, cluster
 
 
-def test_a_worker_that_was_sent_away_keeps_its_job_however_long_it_waits(tmp_path: Path) -> None:
+def test_a_worker_that_was_sent_away_keeps_its_job_however_long_it_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_watch, "LOOK_SECONDS", 0.05)
+
     async def run() -> None:
         queue, cluster = await with_a_job(tmp_path)
         [(number, ad)] = queue.ads.items()
@@ -53,13 +57,13 @@ def test_a_worker_that_was_sent_away_keeps_its_job_however_long_it_waits(tmp_pat
         await until(lambda: cluster.watch.notes == [] and "w-0" in cluster.watch._joined_once)
         ad["JobStatus"] = IDLE
         await worker.close()
-        await asyncio.sleep(2.5)  # several looks, and longer than Dask would wait
+        await asyncio.sleep(0.6)  # several looks, and longer than Dask would wait
         assert list(queue.ads) == [number]
         assert list(cluster.workers) == ["w-0"]
         await end_cluster(cluster)
         assert queue.ads == {}
 
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "500ms"}):
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "100ms"}):
         asyncio.run(run())
 
 
