@@ -212,7 +212,8 @@ def test_what_can_not_be_built_is_said_with_the_line_that_asks_for_it(
 @pytest.mark.parametrize("kind", sorted(HOSTILE))
 def test_hostile_builds_get_nowhere(facility: Facility, base: Base, repository: Path, kind: str) -> None:
     seconds = 5 if kind in ("asleep", "forking") else 60
-    tight = replace(facility.containers, seconds=seconds, memory=192 * 2**20, disk=64 * 2**20, processes=64)
+    memory = (1024 if kind == "forking" else 192) * 2**20  # its 64 processes must not meet that limit first
+    tight = replace(facility.containers, seconds=seconds, memory=memory, disk=64 * 2**20, processes=64)
     bench = Bench(replace(facility, containers=tight), base, repository)
     with pytest.raises(SourceBuildError, match=WHY[kind]):
         bench.maker.from_source(local(kind))

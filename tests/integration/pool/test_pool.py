@@ -150,7 +150,7 @@ def test_a_job_of_a_lost_node_runs_on_another(pool: RunningPool, sleeper: str) -
     lost = pool.job(sleeper)["RemoteHost"].rpartition("node")[2].partition("@")[0]
     pool.stop_node(int(lost))
     try:
-        again = pool.wait_for(sleeper, RUNNING, starts=2)
+        again = pool.wait_for(sleeper, RUNNING, starts=2, seconds=180)
         assert f"node{lost}@" not in again["RemoteHost"]
     finally:
         pool.start_node(int(lost))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 TRUST_DOMAIN = "testbed"
 SCHEDD = f"facility@{TRUST_DOMAIN}"  # with an '@' it is a name, not a host that is looked up
-LEASE_SECONDS = 10
+LEASE_SECONDS = 30  # twice as long as a session waits until a worker's node counts as lost (``partings``)
 KEY_FILE = "/etc/condor/passwords.d/POOL"
 
 
