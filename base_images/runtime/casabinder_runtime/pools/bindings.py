@@ -6,8 +6,9 @@ the scheduler's event loop nor the end of a session.
 
 Requests: ``{"do": "submit", "text": ...}``, ``{"do": "query", "constraint": ..., "attributes": [...]}``,
 ``{"do": "remove", "constraint": ...}``, ``{"do": "retrieve", "constraint": ...}``. Answers: ``{"result": ...}``, or
-``{"error": message, "reached": bool}`` with whether the collector listens at all. Jobs are submitted from this process'
-working directory, so that is where their output is brought.
+``{"error": message, "reached": bool, "submitted": bool}`` with whether the collector listens at all, and whether a job
+was submitted whose files did not arrive. Jobs are submitted from this process' working directory, so that is where
+their output is brought.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Queue:
         self._collector = collector
         self._name = name
         self._found: htcondor2.Schedd | None = None
+        self._submitted = False
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what is asked; whatever goes wrong is an answer too."""
@@ -43,12 +45,13 @@ class Queue:
             "retrieve": self._retrieve,
         }
         arguments = {name: value for name, value in request.items() if name != "do"}
+        self._submitted = False
         try:
             return {"result": operations[request["do"]](**arguments)}
         except Exception as error:  # noqa: BLE001  # the bindings raise errors of many classes
             self._found = None  # a schedd that was restarted may be elsewhere
             message = " ".join(str(error).split()) or type(error).__name__
-            return {"error": message, "reached": self._collector_listens()}
+            return {"error": message, "reached": self._collector_listens(), "submitted": self._submitted}
 
     def _collector_listens(self) -> bool:
         """Tell an unreachable pool from one that refuses: the bindings have the same words for both."""
@@ -75,6 +78,7 @@ class Queue:
 
         schedd = self._schedd()
         result = schedd.submit(htcondor2.Submit(text), spool=True)
+        self._submitted = True
         try:
             schedd.spool(result)
         except Exception:

@@ -257,8 +257,9 @@ class Schedd:
                 raise
             finally:
                 self._submitting = False
-            if "error" in answer and (not answer["reached"] or any(word in answer["error"] for word in _NOT_TAKEN)):
-                self._may_have_jobs = had_jobs
+            if "error" in answer and not answer["submitted"]:
+                refused = not answer["reached"] or any(word in answer["error"] for word in _NOT_TAKEN)
+                self._may_have_jobs = had_jobs or (submits and not refused)
         if "error" in answer:
             logger.warning("HTCondor: %s", answer["error"])
             raise PoolError(explain(answer["error"], self.address, reached=answer["reached"]))
@@ -270,7 +271,7 @@ class Schedd:
         answer = await self._ask_child(request)
         if answer is None and used and request["do"] != "submit":
             answer = await self._ask_child(request)
-        return answer or {"error": "the process with HTCondor's bindings ended", "reached": True}
+        return answer or {"error": "the process with HTCondor's bindings ended", "reached": True, "submitted": True}
 
     async def _ask_child(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
         if self._process is None or self._process.returncode is not None:

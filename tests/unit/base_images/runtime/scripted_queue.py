@@ -47,7 +47,7 @@ class ScriptedQueue(Schedd):
                 await self._given_up.wait()
         except TimeoutError:
             return self._answer(request)
-        return {"error": "the process with HTCondor's bindings ended", "reached": True}
+        return {"error": "the process with HTCondor's bindings ended", "reached": True, "submitted": True}
 
     def _answer(self, request: Any) -> dict[str, Any]:
         if request["do"] == "submit":
@@ -58,7 +58,7 @@ class ScriptedQueue(Schedd):
         if request["do"] == "query":
             return {"result": list(self.ads.values())}
         if self.refusals:
-            return {"error": self.refusals.pop(0), "reached": True}
+            return {"error": self.refusals.pop(0), "reached": True, "submitted": True}
         if request["do"] == "retrieve":
             return {"result": None}
         which = request["constraint"].rpartition("ClusterId == ")[2]

@@ -184,6 +184,27 @@ def test_an_answer_that_is_cut_off_is_none(
         asyncio.run(Schedd(address, "a1b2c3", tmp_path).jobs())
 
 
+def test_a_job_whose_files_did_not_arrive_is_removed_in_the_end(
+    address: ScheddAddress, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As when the schedd is restarted between a submission and the transfer of its files."""
+    package = tmp_path / "casabinder_runtime" / "pools"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    answer = '{"error": "SECMAN:2003:TCP connection failed", "reached": true, "submitted": true}'
+    (package / "bindings.py").write_text(f"import sys\nfor _ in sys.stdin: print({answer!r}, flush=True)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    async def ask() -> None:
+        schedd = Schedd(address, "a1b2c3", tmp_path)
+        for ask in (schedd.submit("queue"), schedd.remove()):
+            with pytest.raises(PoolError, match="can't be reached"):
+                await ask
+        await schedd.close()
+
+    asyncio.run(ask())
+
+
 def test_a_child_that_cannot_be_started_is_a_sentence(address: ScheddAddress, tmp_path: Path) -> None:
     with pytest.raises(PoolError, match=r"HTCondor's bindings can't be started: .*No such file"):
         asyncio.run(Schedd(address, "a1b2c3", tmp_path / "nowhere").jobs())
