@@ -96,24 +96,24 @@ def test_packages_notebooks_and_the_repositorys_own_tests_are_tried_in_the_image
     assert (outcome.smoke.state, outcome.status, outcome.tags) == ("failed", 3, ())
 
 
-def test_an_image_that_is_in_a_layout_only_is_brought_to_the_engine_and_taken_away_again(tmp_path: Path) -> None:
+@pytest.fixture
+def stored(tmp_path: Path) -> StoredImage:
+    """An image that is in a layout only."""
     with running_index(IN_BASE) as index:
         bench = make_workbench(tmp_path, index)
         record = bench.run({"a.py": "print('hello')\n"})
     repository = record.image.removeprefix(f"{bench.facility.registry}/").rpartition(":")[0]
-    manifest = bench.store.get_manifest(repository, record.digest)
-    stored = StoredImage(record, bench.store, repository)
+    return StoredImage(record, bench.store, repository)
+
+
+def test_an_image_that_is_in_a_layout_only_is_brought_to_the_engine_and_taken_away_again(stored: StoredImage) -> None:
+    manifest = stored.store.get_manifest(stored.repository, stored.record.digest)
     with in_engine(stored) as name:
         assert docker("image", "inspect", "--format", "{{.Id}}", name).strip() == manifest.config.digest
     assert docker("images", "--quiet", name) == ""
 
 
-def test_what_a_killed_smoke_test_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    with running_index(IN_BASE) as index:
-        bench = make_workbench(tmp_path, index)
-        record = bench.run({"a.py": "print('hello')\n"})
-    repository = record.image.removeprefix(f"{bench.facility.registry}/").rpartition(":")[0]
-    stored = StoredImage(record, bench.store, repository)
+def test_what_a_killed_smoke_test_left_is_removed_by_the_next(stored: StoredImage) -> None:
     with in_engine(stored) as name:
         left = docker("create", f"--label={LABEL}={time.time() - 3600:.0f}", name, "true").strip()
         with in_engine(stored):
