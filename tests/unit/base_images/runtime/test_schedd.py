@@ -171,15 +171,20 @@ def test_a_child_that_was_killed_between_calls_is_replaced(
     ask_twice(address, monkeypatch, lambda: os.kill(bindings(), signal.SIGKILL))
 
 
+def set_child(directory: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Have this program run in the place of the child with HTCondor's bindings."""
+    package = directory / "casabinder_runtime" / "pools"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "bindings.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", str(directory))
+
+
 def test_an_answer_that_is_cut_off_is_none(
     address: ScheddAddress, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As of a child that is killed while it writes."""
-    package = tmp_path / "casabinder_runtime" / "pools"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "bindings.py").write_text("print('{\"result\": ', end='')\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    set_child(tmp_path, monkeypatch, "print('{\"result\": ', end='')\n")
     with pytest.raises(PoolError, match="the process with HTCondor's bindings ended"):
         asyncio.run(Schedd(address, "a1b2c3", tmp_path).jobs())
 
@@ -188,12 +193,8 @@ def test_a_job_whose_files_did_not_arrive_is_removed_in_the_end(
     address: ScheddAddress, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As when the schedd is restarted between a submission and the transfer of its files."""
-    package = tmp_path / "casabinder_runtime" / "pools"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
     answer = '{"error": "SECMAN:2003:TCP connection failed", "reached": true, "submitted": true}'
-    (package / "bindings.py").write_text(f"import sys\nfor _ in sys.stdin: print({answer!r}, flush=True)\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    set_child(tmp_path, monkeypatch, f"import sys\nfor _ in sys.stdin: print({answer!r}, flush=True)\n")
 
     async def ask() -> None:
         schedd = Schedd(address, "a1b2c3", tmp_path)
